@@ -1,0 +1,148 @@
+"""Bounds against exact answers: pPCA in closed form, a non-linear model by quadrature."""
+
+import math
+
+import pytest
+import torch
+from oracles import Ppca, grid_2d
+from torch import nn
+from torch.distributions import kl_divergence
+from torch.testing import assert_close
+
+import vaelib
+
+
+@pytest.fixture
+def curved():
+    """A small VAE with a non-linear Bernoulli decoder, and binary data for it, in float64."""
+    torch.manual_seed(3)
+    decoder = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 6))
+    encoder = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 4))
+    model = vaelib.VAE(encoder, decoder, latent_dim=2).double()
+    with torch.no_grad():
+        for p in model.decoder.parameters():
+            p.mul_(3)
+    x = (torch.rand(4, 6, dtype=torch.float64) < 0.5).double()
+    return model, x
+
+
+@torch.no_grad()
+def test_every_weight_is_the_evidence_where_q_is_exact():
+    ppca = Ppca()
+    x = ppca.sample(16)
+    draw = ppca.vae().draw(x, num_samples=7)
+    exact = ppca.evidence().log_prob(x)
+    assert_close(draw.log_w, exact.expand(7, 16), rtol=0, atol=1e-6)
+    assert_close(vaelib.iwae(draw), exact, rtol=0, atol=1e-6)
+    assert_close(vaelib.elbo(draw, analytic=False), exact, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_gap_of_the_elbo_is_the_posterior_kl_on_ppca():
+    ppca = Ppca()
+    x = ppca.sample(5)
+    model = ppca.vae(stretch=1.5, shift=0.4)
+    draw = model.draw(x, num_samples=100_000)
+    q = model.encode(x)
+    posterior = ppca.posterior(x)
+    q_full = torch.distributions.MultivariateNormal(q.mean, torch.diag_embed(q.variance))
+    expected = ppca.evidence().log_prob(x) - kl_divergence(q_full, posterior)
+    for bound, spread in [
+        (vaelib.elbo(draw), draw.log_px_z.std(0)),
+        (vaelib.elbo(draw, analytic=False), draw.log_w.std(0)),
+    ]:
+        assert ((bound - expected).abs() < 4 * spread / math.sqrt(100_000)).all()
+
+
+@torch.no_grad()
+def test_elbo_is_evidence_minus_posterior_kl_by_quadrature(curved):
+    model, x = curved
+    z, log_cell = grid_2d()
+    log_pz = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
+    logits = model.decoder(z)
+    q = model.encode(x)
+    for i in range(len(x)):
+        log_px_z = -nn.functional.binary_cross_entropy_with_logits(
+            logits, x[i].expand_as(logits), reduction="none"
+        ).sum(-1)
+        log_px = torch.logsumexp(log_px_z + log_pz, 0) + log_cell
+        log_q = torch.distributions.Normal(q.mean[i], q.stddev[i]).log_prob(z).sum(-1)
+        cell = (log_q + log_cell).exp()
+        assert_close(cell.sum().item(), 1.0, rtol=0, atol=1e-8)
+        kl = (cell * (log_q - (log_px_z + log_pz - log_px))).sum()
+        elbo = (cell * (log_px_z + log_pz - log_q)).sum()
+        assert_close(elbo, log_px - kl, rtol=0, atol=1e-8)
+        draw = model.draw(x[i : i + 1].expand(200, -1), num_samples=500)
+        estimate = vaelib.elbo(draw)
+        assert abs(estimate.mean() - elbo) < 4 * estimate.std() / math.sqrt(len(estimate))
+
+
+@torch.no_grad()
+def test_iwae_grows_with_k_towards_the_evidence():
+    ppca = Ppca()
+    x = ppca.sample(1).expand(20_000, -1)
+    model = ppca.vae(stretch=2.0, shift=0.5)
+    torch.manual_seed(0)
+    bounds = [vaelib.iwae(model.draw(x, num_samples=k)) for k in (1, 2, 8, 32)]
+    means = torch.stack([b.mean() for b in bounds])
+    errors = torch.stack([b.std() / math.sqrt(len(b)) for b in bounds])
+    steps = means.diff()
+    assert (steps > 4 * (errors[1:] ** 2 + errors[:-1] ** 2).sqrt()).all()
+    assert (means < ppca.evidence().log_prob(x[0])).all()
+
+
+@torch.no_grad()
+def test_iwae_is_the_sampled_elbo_at_one_draw(curved):
+    model, x = curved
+    draw = model.draw(x)
+    assert_close(vaelib.iwae(draw), vaelib.elbo(draw, analytic=False))
+
+
+@torch.no_grad()
+def test_analytic_kl_is_the_mean_of_the_sampled_one(curved):
+    model, x = curved
+    draw = model.draw(x, num_samples=100_000)
+    sampled = draw.log_qz_x - draw.log_pz
+    assert ((sampled.mean(0) - draw.kl).abs() < 4 * sampled.std(0) / math.sqrt(100_000)).all()
+    assert draw.kl_parts.shape == (4, 2)
+    assert (draw.kl_parts >= 0).all()
+
+
+@pytest.mark.parametrize("objective", [vaelib.elbo, vaelib.iwae])
+def test_gradients_are_those_of_finite_differences(curved, objective):
+    model, x = curved
+    noise = torch.randn(3, len(x), 2, dtype=torch.float64)
+    names = [name for name, _ in model.named_parameters()]
+
+    def value(*parameters):
+        def bound(x):
+            return objective(model.draw(x, num_samples=3, noise=noise))
+
+        class Bound(nn.Module):  # functional_call replaces parameters under their own names
+            def __init__(self):
+                super().__init__()
+                self.model = model
+
+            def forward(self, x):
+                return bound(x)
+
+        state = {f"model.{n}": p for n, p in zip(names, parameters, strict=True)}
+        return torch.func.functional_call(Bound(), state, (x,))
+
+    parameters = tuple(p.detach().clone().requires_grad_() for p in model.parameters())
+    assert torch.autograd.gradcheck(value, parameters, fast_mode=True)
+
+
+def test_elbo_without_a_closed_form_uses_the_draws():
+    mixture = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(2)),
+        torch.distributions.Independent(
+            torch.distributions.Normal(torch.tensor([[-1.0, 0], [1, 0]]), torch.ones(2, 2)), 1
+        ),
+    )
+    model = vaelib.VAE(nn.Linear(6, 4), nn.Linear(2, 6), 2, prior=mixture)
+    draw = model.draw(torch.zeros(3, 6), num_samples=2)
+    assert draw.kl_parts is None
+    assert_close(vaelib.elbo(draw), draw.log_w.mean(0))
+    with pytest.raises(ValueError, match="no analytic KL"):
+        _ = draw.kl

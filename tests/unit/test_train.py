@@ -1,0 +1,262 @@
+"""`fit`: it learns, it repeats itself, it takes up where it was, it refuses what it cannot do."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import Ppca
+from torch import nn
+from torch.testing import assert_close
+
+import vaelib
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setenv("VAELIB_PROGRESS", "0")
+
+
+def small(seed=0, **keywords):
+    torch.manual_seed(seed)
+    return vaelib.mlp_vae(2, (8,), x_shape=(1, 4, 4), **keywords)
+
+
+@pytest.fixture
+def x():
+    generator = torch.Generator().manual_seed(5)
+    return (torch.rand(100, 1, 4, 4, generator=generator) * 256).to(torch.uint8)
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_a_linear_vae_reaches_ppcas_likelihood():
+    """Its maximum is known: the eigenvalues of the data's covariance (Tipping & Bishop, 1999)."""
+    ppca = Ppca(num_pixels=4, latent_dim=1, sigma=0.5)
+    x = ppca.sample(1000).float()
+    cov = torch.cov(x.T.double(), correction=0)
+    values, vectors = torch.linalg.eigh(cov)
+    W = vectors[:, -1:] * (values[-1] - 0.25).sqrt()
+    fitted = torch.distributions.MultivariateNormal(
+        x.double().mean(0), W @ W.T + 0.25 * torch.eye(4, dtype=torch.float64)
+    )
+    best = fitted.log_prob(x.double()).mean().item()
+    torch.manual_seed(0)
+    model = vaelib.VAE(nn.Linear(4, 2), nn.Linear(1, 4), 1, likelihood=vaelib.gaussian(0.5))
+    history = vaelib.fit(
+        model, x, epochs=150, batch_size=100, lr=1e-2, num_samples=4, schedule=lambda t: 1 - t
+    )
+    reached = vaelib.log_marginal(model, x, num_samples=200).mean
+    assert reached <= best + 1e-4
+    assert reached > best - 0.01
+    assert len(history.train) == len(history.seconds) == 150
+
+
+def test_same_seed_same_bits_and_the_callers_randomness_is_left_alone(x):
+    runs = []
+    for _ in range(2):
+        model = small()
+        state = torch.get_rng_state()
+        history = vaelib.fit(model, x, epochs=2, batch_size=32, num_samples=2)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert not model.training
+        runs.append((weights(model), history.train))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1]
+    other = small()
+    vaelib.fit(other, x, epochs=2, batch_size=32, num_samples=2, seed=1)
+    assert not torch.equal(weights(other), runs[0][0])
+
+
+def test_every_example_comes_once_an_epoch_and_grey_is_drawn_anew():
+    seen = []
+
+    class Spy(nn.Linear):
+        def forward(self, batch):
+            if self.training:
+                seen.append(batch.clone())
+            return super().forward(batch)
+
+    grey = torch.full((10, 4), 0.5)
+    grey[:, :3] = torch.tensor([[i >> b & 1 for b in range(3)] for i in range(10)]).float()
+    model = vaelib.VAE(Spy(4, 2), nn.Linear(1, 4), 1)
+    vaelib.fit(model, grey, epochs=40, batch_size=4)
+    assert [len(batch) for batch in seen[:3]] == [4, 4, 2]
+    for epoch in range(40):
+        batches = torch.cat(seen[3 * epoch : 3 * epoch + 3])
+        assert_close(batches[:, :3].sum(0), grey[:, :3].sum(0))
+    ink = torch.cat(seen)[:, 3]
+    assert set(ink.tolist()) == {0.0, 1.0}
+    assert abs(ink.mean() - 0.5) < 4 * 0.5 / 20  # 400 draws
+
+
+def test_validation_objective_is_measured_in_eval_mode(x):
+    history = vaelib.fit(small(), x[:80], validation=x[80:], epochs=2, batch_size=32)
+    assert len(history.validation) == 2
+    model = small()
+    history = vaelib.fit(model, x[:80], validation=x[80:], epochs=1, batch_size=32)
+    bits = vaelib.data.binarize(x[80:])
+    values = [vaelib.elbo(model.draw(bits)).mean().item() for _ in range(400)]
+    assert abs(history.validation[0] - np.mean(values)) < 4 * np.std(values)
+
+
+def test_an_objective_may_take_the_step(x):
+    steps = []
+
+    def warmed(draw, step):
+        steps.append(step)
+        return draw.log_px_z.mean(0) - (step / 10).clamp(max=1) * draw.kl
+
+    vaelib.fit(small(), x, objective=warmed, epochs=2, batch_size=50)
+    assert [int(s) for s in steps] == [0, 1, 2, 3]
+    assert steps[0].shape == ()
+
+
+def test_the_schedule_scales_the_learning_rate(x):
+    rates = []
+
+    def adam(parameters):
+        optimizer = torch.optim.SGD(parameters, lr=0.5)
+        optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+        return optimizer
+
+    vaelib.fit(small(), x, epochs=2, batch_size=50, optimizer=adam, schedule=lambda t: 1 - t)
+    assert rates == pytest.approx([0.5, 0.375, 0.25, 0.125])
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", [None, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)])
+def test_a_cut_run_ends_with_the_same_bits(x, tmp_path, optimizer):
+    keywords = {"epochs": 4, "batch_size": 32, "optimizer": optimizer, "validation": x[:20]}
+    whole = small()
+    history = vaelib.fit(whole, x, out=tmp_path / "whole", **keywords)
+
+    def cut(model, history):
+        if len(history.train) == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        vaelib.fit(small(), x, out=tmp_path / "cut", callback=cut, **keywords)
+    model = small(seed=9)  # whatever it holds, the checkpoint replaces it
+    resumed = vaelib.fit(model, x, out=tmp_path / "cut", **keywords)
+    assert torch.equal(weights(model), weights(whole))
+    assert resumed.train == history.train
+    assert resumed.validation == history.validation
+
+    model, epochs = small(seed=9), []
+    done = vaelib.fit(
+        model, x, out=tmp_path / "cut", callback=lambda *_: epochs.append(1), **keywords
+    )
+    assert epochs == []  # a finished run returns at once
+    assert done.train == history.train
+    assert torch.equal(weights(model), weights(whole))
+    assert not model.training
+
+
+def test_a_finished_run_goes_on_where_no_schedule_forbids(x, tmp_path):
+    whole = small()
+    vaelib.fit(whole, x, epochs=3)
+    model = small()
+    vaelib.fit(model, x, epochs=2, out=tmp_path)
+    vaelib.fit(model, x, epochs=3, out=tmp_path)
+    assert torch.equal(weights(model), weights(whole))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"batch_size": 16}, "begun with batch_size = 128, but this call has 16"),
+        ({"seed": 1}, "begun with seed = 0"),
+        ({"lr": 0.1}, "begun with lr = 0.001"),
+        ({"objective": vaelib.iwae}, "begun with objective = elbo"),
+        ({"epochs": 1}, "holds 2 epochs, but this call asks for 1"),
+        ({"schedule": lambda t: 1 - t}, "begun with schedule = None"),
+    ],
+)
+def test_a_changed_setting_is_refused_and_the_run_untouched(x, tmp_path, change, says):
+    vaelib.fit(small(), x, epochs=2, out=tmp_path)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=says):
+        vaelib.fit(small(), x, **({"epochs": 2} | change), out=tmp_path)
+    with pytest.raises(ValueError, match="begun with data"):
+        vaelib.fit(small(), x[:50], epochs=2, out=tmp_path)
+    with pytest.raises(ValueError, match="holds another model"):
+        vaelib.fit(vaelib.mlp_vae(3, x_shape=(1, 4, 4)), x, epochs=2, out=tmp_path)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_an_error(x, tmp_path):
+    vaelib.fit(small(), x, epochs=1, out=tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(ValueError, match="damaged"):
+        vaelib.fit(small(), x, epochs=1, out=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(x, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    model = small()
+    before = weights(model)
+    with pytest.raises(OSError, match="could not be written"):
+        vaelib.fit(model, x, epochs=1, out=tmp_path / "file")
+    assert torch.equal(weights(model), before)
+
+
+def test_an_objective_that_is_not_finite_stops_the_run(x):
+    with pytest.raises(FloatingPointError, match=r"epoch 1 at batch 1 of 2, examples \["):
+        vaelib.fit(small(), x, objective=lambda d: vaelib.elbo(d) / 0.0, batch_size=50, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "says"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"num_samples": 0}, ValueError, "num_samples is 0"),
+        ({"epochs": -1}, ValueError, "epochs is -1"),
+        ({"epochs": 1.5}, TypeError, "epochs is 1.5"),
+        ({"lr": -1e-3}, ValueError, "lr is -0.001"),
+        ({"lr": float("nan")}, ValueError, "lr is nan"),
+        ({"objective": lambda d: vaelib.elbo(d).mean()}, ValueError, "one number an example"),
+    ],
+)
+def test_bad_settings_get_one_clear_sentence(x, keywords, error, says):
+    model = small()
+    before = weights(model)
+    with pytest.raises(error, match=says):
+        vaelib.fit(model, x, **keywords)
+    assert torch.equal(weights(model), before)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "says"),
+    [
+        (torch.rand(3, 16), ValueError, "the model is over"),
+        (torch.rand(0, 1, 4, 4), ValueError, "N at least 1"),
+        (torch.rand(3, 1, 4, 4) * 255, ValueError, "divide by 255"),
+        (torch.rand(3, 1, 4, 4) - 0.5, ValueError, r"in \[0, 1\]"),
+        (torch.full((3, 1, 4, 4), torch.nan), ValueError, "missing pixels"),
+        (torch.ones(3, 1, 4, 4, dtype=torch.uint8), ValueError, "binary already"),
+        (torch.ones(3, 1, 4, 4, dtype=torch.int64), TypeError, "int64"),
+        ("data/mnist", TypeError, "str; expected Images"),
+        (None, TypeError, "NoneType; expected Images"),
+    ],
+)
+def test_bad_data_get_one_clear_sentence(data, error, says):
+    with pytest.raises(error, match=says):
+        vaelib.fit(small(), data)
+
+
+def test_nothing_to_train_is_said():
+    model = small().requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        vaelib.fit(model, torch.zeros(3, 1, 4, 4))
+
+
+def test_no_epochs_is_no_training(x):
+    model = small()
+    before = weights(model)
+    assert vaelib.fit(model, x, epochs=0).train == []
+    assert torch.equal(weights(model), before)

@@ -1,0 +1,48 @@
+"""vaelib: variational autoencoders, measured. The package that the book's chapters share.
+
+The public names, in the order in which a reader meets them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import data, nets
+from .distributions import bernoulli, gaussian
+from .evaluate import Estimate, log_marginal
+from .io import load, save
+from .model import VAE, Draw, device, mlp_vae
+from .objectives import elbo, iwae
+from .train import History, fit
+from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from . import plots
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VAE",
+    "Draw",
+    "Estimate",
+    "History",
+    "Verdict",
+    "bernoulli",
+    "data",
+    "device",
+    "elbo",
+    "fit",
+    "gaussian",
+    "iwae",
+    "load",
+    "log_marginal",
+    "mlp_vae",
+    "nets",
+    "plots",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "plots":  # matplotlib is slow to import, and not every user draws
+        return importlib.import_module(".plots", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,171 @@
+"""Files: safetensors and JSON, never pickle; checked before use, replaced in one step.
+
+Every file carries a SHA-256 over its description and its tensors, so a truncated, flipped or
+lengthened file never loads.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from .distributions import bernoulli, gaussian
+from .model import VAE, mlp_vae
+
+FORMAT = "vaelib 1"
+
+
+def save(model: nn.Module, path: str | Path) -> None:
+    """Write a model's weights and, where a vaelib factory made it, its architecture.
+
+    The file is written beside `path` and then renamed, so a cut or a full disk leaves the old one
+    untouched. Raises OSError where it cannot be written.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"save got a {type(model).__name__}; expected a model, then a path.")
+    write_tensors(path, model.state_dict(), {"architecture": _describe(model)})
+
+
+def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
+    """Read what `save` wrote: a new model, or `into` filled with the weights.
+
+    `load(path)` rebuilds what vaelib's factories made, on the CPU and in eval mode. A model of
+    your own parts needs `into`, whose names and shapes must match. Raises OSError for a missing
+    file, ValueError for a damaged or foreign one; then nothing is changed.
+    """
+    tensors, description = read_tensors(path)
+    if "architecture" not in description:
+        raise ValueError(f"{path} is not a saved model but another file of vaelib's.")
+    if into is not None:
+        _same_tensors(path, into, tensors)
+        into.load_state_dict(tensors)
+        return into.eval()
+    if description["architecture"] is None:
+        raise ValueError(
+            f"{path} holds a model of its author's own parts; expected one of vaelib's factories: "
+            "build the model and call load(path, into=model)."
+        )
+    try:
+        with torch.device("meta"):  # names and shapes only: a hostile file allocates nothing
+            model = _build(description["architecture"], most_layers=len(tensors))
+    except (TypeError, ValueError, KeyError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{path} describes no model that vaelib can build: {error}") from error
+    _same_tensors(path, model, tensors)
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], description: Any) -> None:
+    """Write tensors and a JSON description to one file, in one step, with a SHA-256 over both."""
+    path = Path(path)
+    text = json.dumps(description, sort_keys=True)
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    metadata = {"format": FORMAT, "description": text, "sha256": _digest(text, tensors)}
+    content = to_bytes(tensors, metadata)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"{path} could not be written ({error.strerror}); expected a folder with room and the "
+            "right to write: choose another path",
+        ) from error
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
+    """Read what `write_tensors` wrote; OSError if missing, ValueError if damaged or foreign."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; expected one that vaelib.save wrote.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged, or no safetensors file ({error}); expected one that vaelib.save "
+            "wrote: fetch or save it again. Pickles are never opened."
+        ) from error
+    text = metadata.get("description", "")
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by vaelib: expected the format {FORMAT!r}.")
+    if metadata.get("sha256") != _digest(text, tensors):
+        raise ValueError(f"{path} is damaged: its SHA-256 is wrong; fetch or save it again.")
+    return tensors, json.loads(text)
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        t = tensors[name]
+        digest.update(f"\0{name}\0{t.dtype}\0{tuple(t.shape)}\0".encode())
+        digest.update(t.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _describe(model: nn.Module) -> dict[str, Any] | None:
+    """The architecture as JSON, or None for a model whose parts vaelib cannot rebuild."""
+    architecture = getattr(model, "architecture", None)
+    if not isinstance(model, VAE) or architecture is None or model.prior is not None:
+        return None
+    if model.likelihood is bernoulli:
+        likelihood: str | dict[str, float] = "bernoulli"
+    elif isinstance(model.likelihood, gaussian):
+        likelihood = {"gaussian": model.likelihood.scale}
+    else:
+        return None
+    architecture = {**architecture, "likelihood": likelihood}
+    with torch.device("meta"):
+        built = _build(architecture)
+    shapes = {name: t.shape for name, t in model.state_dict().items()}
+    if shapes != {name: t.shape for name, t in built.state_dict().items()}:
+        return None  # parts were replaced after the factory made it
+    return architecture
+
+
+def _build(architecture: dict[str, Any], most_layers: int | None = None) -> VAE:
+    keywords = dict(architecture)
+    factory = keywords.pop("factory")
+    if factory != "mlp_vae":
+        raise ValueError(f"factory is {factory!r}; expected 'mlp_vae'.")
+    likelihood = keywords.pop("likelihood")
+    if likelihood == "bernoulli":
+        keywords["likelihood"] = bernoulli
+    else:
+        keywords["likelihood"] = gaussian(likelihood["gaussian"])
+    if most_layers is not None and len(keywords["hidden"]) > most_layers:
+        raise ValueError(f"{len(keywords['hidden'])} hidden layers, but {most_layers} tensors.")
+    return mlp_vae(**keywords)
+
+
+def _same_tensors(path: str | Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    ours = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
+    theirs = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    for name in sorted(ours.keys() | theirs.keys()):
+        mine, read = ours.get(name), theirs.get(name)
+        if mine is None or read is None or mine[0] != read[0]:
+            raise ValueError(
+                f"{path} holds another model: {name!r} is {read and list(read[0])} in the file and "
+                f"{mine and list(mine[0])} in the model; expected the same names and shapes."
+            )
+
+
+__all__ = ["load", "save"]

@@ -1,0 +1,62 @@
+"""Verdicts: what a chapter found about a claim, as a record that the claims page is built from."""
+
+import html
+from dataclasses import asdict, dataclass
+from typing import Any
+
+VERDICTS = ("holds", "holds under a condition", "does not hold")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim, what was measured, and the verdict; a notebook displays it as a card.
+
+    claim: an id, such as "C1" (the survey's) or "B1" (the book's own). measured: one sentence,
+    its numbers printed by code. value, unit, interval: the number that decides, and its 95 %
+    interval or spread. seeds: how many independent runs. condition: when it holds, if not always.
+    Raises ValueError for a verdict that is none of `VERDICTS`, or a condition that is missing.
+    """
+
+    claim: str
+    title: str
+    measured: str
+    verdict: str
+    value: float
+    unit: str
+    interval: tuple[float, float] | None = None
+    seeds: int = 1
+    budget: str = "full"
+    condition: str | None = None
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"verdict is {self.verdict!r}; expected one of {VERDICTS}.")
+        if (self.verdict == "holds under a condition") != bool(self.condition):
+            raise ValueError(
+                f"verdict is {self.verdict!r} and condition is {self.condition!r}; expected a "
+                "condition with 'holds under a condition', and only there."
+            )
+
+    def __str__(self) -> str:
+        condition = f": {self.condition}" if self.condition else ""
+        note = f" {self.note}" if self.note else ""
+        return (
+            f"{self.claim}, {self.title}\n{self.measured}{note}\n"
+            f"Verdict: {self.verdict}{condition} ({self.seeds} seed{'s' * (self.seeds > 1)}, "
+            f"{self.budget} budget)"
+        )
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        head, *body, verdict = (html.escape(line) for line in str(self).splitlines())
+        return {
+            "application/vnd.vaelib.verdict+json": asdict(self),
+            "text/html": (
+                f'<div class="verdict"><p><strong>{head}</strong></p>'
+                f"<p>{' '.join(body)}</p><p><strong>{verdict}</strong></p></div>"
+            ),
+            "text/plain": str(self),
+        }
+
+
+__all__ = ["Verdict"]
