@@ -38,7 +38,8 @@ class Estimate:
         bits = "as given" if self.data_seed is None else f"binarized with seed {self.data_seed}"
         return (
             f"log p(x) = {self.mean:.2f} +- {self.stderr:.2f} nats (Monte Carlo error "
-            f"{self.mc_stderr:.3f}; {len(self.values):,} examples, {bits}; K = {self.num_samples:,})"
+            f"{self.mc_stderr:.3f}; {len(self.values):,} examples, {bits}; "
+            f"K = {self.num_samples:,})"
         )
 
 
@@ -81,7 +82,7 @@ def log_marginal(
 def _summary(
     values: Tensor, ess: Tensor, num_samples: int, data_seed: int | None, seed: int
 ) -> Estimate:
-    # Var(log mean w) is about Var(w) / (K E[w]^2), and Var(w) / E[w]^2 is (K / ess - 1) K / (K - 1).
+    # Var(log mean w) is about Var(w) / (K E[w]^2); Var(w) / E[w]^2 is (K / ess - 1) K / (K - 1).
     variances = (1 / ess - 1 / num_samples).clamp(min=0) * num_samples / max(1, num_samples - 1)
     n = len(values)
     return Estimate(

@@ -188,8 +188,8 @@ class VAE(nn.Module):
         expected = (*qz_x.batch_shape, *qz_x.event_shape)
         if noise.shape[1:] != expected or num_samples not in (1, len(noise)):
             raise ValueError(
-                f"noise has shape {list(noise.shape)}; expected [K, {', '.join(map(str, expected))}]"
-                " with K = num_samples."
+                f"noise has shape {list(noise.shape)}; expected [num_samples, "
+                f"{', '.join(map(str, expected))}]."
             )
         return qz_x.mean + qz_x.stddev * noise
 

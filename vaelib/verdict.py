@@ -39,21 +39,31 @@ class Verdict:
             )
 
     def __str__(self) -> str:
-        condition = f": {self.condition}" if self.condition else ""
-        note = f" {self.note}" if self.note else ""
-        return (
-            f"{self.claim}, {self.title}\n{self.measured}{note}\n"
-            f"Verdict: {self.verdict}{condition} ({self.seeds} seed{'s' * (self.seeds > 1)}, "
-            f"{self.budget} budget)"
-        )
+        facts = "".join(f"\n{name}: {text}" for name, text in self._facts())
+        return f"{self.claim}, {self.title}: {self.verdict}{facts}\n{self.note or ''}".rstrip()
+
+    def _facts(self) -> list[tuple[str, str]]:
+        low_high = "{:.4g} to {:.4g} {}".format(*self.interval, self.unit) if self.interval else ""
+        facts = [
+            ("Condition", self.condition),
+            ("Measured", self.measured),
+            ("Interval", low_high),
+            ("Seeds", str(self.seeds or "none: nothing here is random")),
+            ("Budget", self.budget),
+        ]
+        return [(name, text) for name, text in facts if text]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        head, *body, verdict = (html.escape(line) for line in str(self).splitlines())
+        e = html.escape
+        rows = "".join(f"<dt>{name}</dt><dd>{e(text)}</dd>" for name, text in self._facts())
+        note = f"<p>{e(self.note)}</p>" if self.note else ""
         return {
             "application/vnd.vaelib.verdict+json": asdict(self),
             "text/html": (
-                f'<div class="verdict"><p><strong>{head}</strong></p>'
-                f"<p>{' '.join(body)}</p><p><strong>{verdict}</strong></p></div>"
+                f'<div class="verdict" data-verdict="{self.verdict}">'
+                f'<p class="verdict-head"><span class="verdict-claim">{e(self.claim)}</span> '
+                f'<span class="verdict-badge">{self.verdict}</span></p>'
+                f'<p class="verdict-title">{e(self.title)}</p><dl>{rows}</dl>{note}</div>'
             ),
             "text/plain": str(self),
         }
