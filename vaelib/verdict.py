@@ -43,7 +43,8 @@ class Verdict:
         return f"{self.claim}, {self.title}: {self.verdict}{facts}\n{self.note or ''}".rstrip()
 
     def _facts(self) -> list[tuple[str, str]]:
-        low_high = "{:.4g} to {:.4g} {}".format(*self.interval, self.unit) if self.interval else ""
+        low, high = self.interval or (0, 0)
+        low_high = f"{low:.4g} to {high:.4g} {self.unit}" if self.interval else None
         facts = [
             ("Condition", self.condition),
             ("Measured", self.measured),

@@ -52,5 +52,5 @@ def test_the_exact_value_is_dashed_grey(ax):
 def test_the_look_is_set_for_every_later_figure():
     with mpl.rc_context():
         plots.use_style()
-        assert tuple(mpl.rcParams["figure.figsize"])[0] == plots.WIDTH
+        assert mpl.rcParams["figure.figsize"][0] == plots.WIDTH
         assert mpl.rcParams["figure.facecolor"] == "white"

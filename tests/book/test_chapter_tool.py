@@ -1,0 +1,229 @@
+"""The chapter tool on a sample book: what it stores, and that each of its checks can fail."""
+
+import copy
+
+import chapters
+import nbformat
+import pytest
+
+
+@pytest.fixture
+def chapter(sample_book):
+    """The sample chapter; a test may change its book, and the next one finds it as it was."""
+    before = {path: path.read_bytes() for path in sample_book.rglob("*") if path.is_file()}
+    yield chapters.find("01", sample_book)
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def problems(path, root):
+    return chapters.stamp_problems(path) + chapters.form_problems(path, root)
+
+
+def test_a_chapter_that_was_run_has_no_problem(chapter, sample_book):
+    assert problems(chapter, sample_book) == []
+
+
+def test_stamp_says_what_the_chapter_was_made_with(chapter):
+    stamp = chapters.read(chapter).metadata.vaelib
+    assert set(stamp) == {
+        *("code_sha256", "commit", "budget", "seconds", "versions", "device", "modules")
+    }
+    assert stamp.budget == "full" and stamp.device == "cpu" and stamp.seconds > 0
+    assert list(stamp.modules) == ["vaelib/__init__.py"]
+
+
+def test_stderr_is_not_stored(chapter):
+    assert "noise\\n" not in chapter.read_text()
+
+
+@pytest.mark.slow
+def test_a_second_run_stores_the_same_bytes(chapter):
+    first = chapters.read(chapter)
+    assert chapters.run(chapter)
+    second = chapters.read(chapter)
+    second.metadata.vaelib.seconds = first.metadata.vaelib.seconds
+    assert nbformat.writes(second) == nbformat.writes(first)
+
+
+@pytest.mark.slow
+def test_a_chapter_that_fails_is_left_as_it_was(chapter, capsys):
+    notebook = chapters.read(chapter)
+    notebook.cells[4].source = "raise ValueError('on purpose')"
+    chapters.write(notebook, chapter)
+    before = chapter.read_bytes()
+    assert not chapters.run(chapter)
+    assert "on purpose" in capsys.readouterr().err
+    assert chapter.read_bytes() == before
+    assert [path.name for path in chapter.parent.iterdir()] == [chapter.name]
+
+
+def test_a_widget_goes_and_its_page_stays():
+    bar = {chapters.WIDGET: {"model_id": "random"}, "text/plain": "HBox()"}
+    page = {chapters.WIDGET: {"model_id": "random"}, "text/html": "<p>page</p>"}
+    outputs = [nbformat.v4.new_output("display_data", copy.deepcopy(data)) for data in (bar, page)]
+    cell = nbformat.v4.new_code_cell("show()", outputs=outputs)
+    chapters.tidy(nbformat.v4.new_notebook(cells=[cell]))
+    assert [output.data for output in cell.outputs] == [{"text/html": "<p>page</p>"}]
+
+
+def cell(notebook, cell_id):
+    return next(cell for cell in notebook.cells if cell.id == cell_id)
+
+
+def output(notebook, cell_id, text, name="stdout"):
+    cell(notebook, cell_id).outputs = [nbformat.v4.new_output("stream", name=name, text=text)]
+
+
+def without(notebook, cell_id):
+    notebook.cells = [cell for cell in notebook.cells if cell.id != cell_id]
+
+
+def clear(notebook):
+    for cell in chapters.code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+
+
+def error(notebook):
+    new = nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[])
+    cell(notebook, "noise").outputs = [new]
+
+
+def add(notebook, cell_id, source):
+    cell(notebook, cell_id).source += source
+
+
+def source(notebook, cell_id, text):
+    cell(notebook, cell_id).source = text
+
+
+FENCE = "\n```" + "{note}\nHello.\n```"
+BREAKS = {
+    "has no stamp": lambda n: n.metadata.pop("vaelib"),
+    "code has changed": lambda n: add(n, "noise", "\nprint(1)"),
+    "of budget 'smoke'": lambda n: n.metadata.vaelib.update(budget="smoke"),
+    "not run once each": lambda n: cell(n, "noise").update(execution_count=99),
+    "stores no outputs": clear,
+    "1,000,000 is the limit": lambda n: output(n, "noise", "a b " * 300_000),
+    "stores widgets metadata": lambda n: n.metadata.update(widgets={"a": 1}),
+    "stores its timing": lambda n: cell(n, "noise").metadata.update(execution={"a": "b"}),
+    "names a path": lambda n: add(n, "noise", '  # see "/' + 'home/ada/x"'),
+    "stores an error, ValueError": error,
+    "stores stderr": lambda n: output(n, "noise", "x", name="stderr"),
+    "stores a widget's": lambda n: cell(n, "figure").outputs[0].data.update({chapters.WIDGET: {}}),
+    "stores a path": lambda n: output(n, "noise", "in /" + "root/book/x.py"),
+    "memory address": lambda n: output(n, "noise", "<object at 0x7f0011223344>"),
+    "nbformat 4.4": lambda n: n.update(nbformat_minor=4),
+    "first cell": lambda n: source(n, "title", "Does it run?"),
+    "setup cell is not": lambda n: add(n, "setup", "\n"),
+    "tagged `parameters`": lambda n: without(n, "parameters"),
+    "parameters cell should": lambda n: source(n, "parameters", 'budget = "full"\nseed = 1'),
+    "has 33 lines": lambda n: source(n, "noise", "1\n" * 33),
+    "has a line of 77": lambda n: source(n, "noise", "x" * 77),
+    "alternative text": lambda n: cell(n, "figure").metadata.clear(),
+    "MyST directive": lambda n: add(n, "title", FENCE),
+    "MyST directive or role": lambda n: add(n, "title", " See {doc}`intro`."),
+    "no verdict record": lambda n: without(n, "verdict"),
+    "4 cells say": lambda n: without(n, "checked-0"),
+    "stores none": lambda n: cell(n, "checked-0").update(outputs=[]),
+    "but draws": lambda n: cell(n, "checked-0").update(outputs=cell(n, "figure").outputs),
+    "folded in part": lambda n: cell(n, "solution-1").metadata.pop("cellView"),
+    "numbered [1, 2]": lambda n: without(n, "exercise-3"),
+    "exercise 2 has no": lambda n: without(n, "solution-2"),
+}
+
+
+@pytest.mark.parametrize("expected", BREAKS)
+@pytest.mark.filterwarnings("ignore:Cell is missing an id")  # what a 4.4 notebook is
+def test_each_check_can_fail(chapter, sample_book, expected):
+    notebook = chapters.read(chapter)
+    BREAKS[expected](notebook)
+    chapter.write_text(nbformat.v4.writes(notebook))
+    assert any(expected in problem for problem in problems(chapter, sample_book))
+
+
+def test_packed_bytes_are_no_path(chapter, sample_book):
+    notebook = chapters.read(chapter)
+    page = "<img src='data:image/png;base64," + "A" * 200 + "/" + "root/" + "A" * 200 + "'>"
+    cell(notebook, "verdict").outputs[0].data["text/html"] = page
+    chapters.write(notebook, chapter)
+    assert problems(chapter, sample_book) == []
+
+
+def test_comments_format_and_setup_are_free(chapter):
+    notebook = chapters.read(chapter)
+    before = chapters.code_sha256(notebook)
+    add(notebook, "noise", "  # a comment")
+    source(notebook, "progress", 'assert (\n  os.environ["VAELIB_PROGRESS"]\n  == "0")')
+    add(notebook, "setup", "\nprint(1)")
+    assert chapters.code_sha256(notebook) == before
+
+
+def test_hash_does_not_depend_on_the_version_of_python():
+    source = (
+        "def f(x: int, *a, **k):\n    return f'{x=} a{x!r:>{k}}' 'b' f'{1:.2f}'\n"
+        "class A(B):\n    x = 1e-3, None, ..., 1j, b'q'\n"
+        "match f():\n    case [1, _]:\n        lambda: [*x]\n"
+    )
+    # Computed once, the same on 3.11, 3.12 and 3.13.
+    assert chapters.source_sha256(source)[:12] == "9399a5941fdc"
+
+
+def test_stale_lists_what_changed_in_vaelib(chapter, sample_book):
+    module = sample_book / "vaelib/__init__.py"
+    before = module.read_text()
+    assert chapters.stale(chapter, sample_book) == []
+    module.write_text("# a comment\n" + before)
+    assert chapters.stale(chapter, sample_book) == []
+    module.write_text(before.replace("1", "2"))
+    assert chapters.stale(chapter, sample_book) == ["vaelib/__init__.py"]
+
+
+def test_address_reaches_the_setup_cell_and_nothing_else(chapter, sample_book):
+    project = sample_book / "pyproject.toml"
+    with project.open("a") as file:
+        file.write('[project.urls]\nRepository = "https://example.org/book"\n')
+    assert "setup cell is not" in "".join(problems(chapter, sample_book))
+    assert chapters.write_setup(chapter, sample_book)
+    assert not chapters.write_setup(chapter, sample_book)
+    assert 'REPOSITORY = "https://example.org/book"' in chapters.read(chapter).cells[1].source
+    assert problems(chapter, sample_book) == []
+
+
+def test_address_inserts_a_setup_cell_where_there_is_none(chapter, sample_book):
+    notebook = chapters.read(chapter)
+    without(notebook, "setup")
+    chapters.write(notebook, chapter)
+    assert chapters.write_setup(chapter, sample_book)
+    inserted = chapters.read(chapter).cells[1]
+    assert inserted.metadata.tags == ["setup"]
+    assert inserted.source == chapters.setup_source(sample_book)
+
+
+def test_setup_cell_does_nothing_where_vaelib_is(monkeypatch):
+    monkeypatch.setattr("subprocess.run", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    exec(chapters.setup_source(), {})
+
+
+def test_setup_cell_says_what_to_do_where_it_cannot_fetch(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="make lab"):
+        exec(chapters.SETUP.replace("{address}", ""), {})
+
+
+def test_setup_cell_fetches_and_installs(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("subprocess.run", lambda command, check: commands.append(command))
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.chdir(tmp_path)
+    exec(chapters.SETUP.replace("{address}", "https://example.org/book"), {})
+    clone = str(tmp_path / "measured-vae")
+    assert commands[0] == ["git", "clone", "--depth", "1", "https://example.org/book", clone]
+    assert commands[1][1:] == ["-m", "pip", "install", "-q", "-e", clone]
+
+
+def test_unknown_chapter_is_named(sample_book):
+    with pytest.raises(SystemExit, match="'99'; there are: 01_sample"):
+        chapters.find("99", sample_book)
