@@ -1,0 +1,154 @@
+"""Every page as a reader's browser shows it: whole, quiet, offline, on a desk and on a phone."""
+
+from pathlib import Path
+
+import pytest
+from browser import DESKTOP, PHONE, ROOT, Browser, toc_pages
+
+SCREENSHOTS = ROOT / "_site" / "screenshots"
+
+# What sticks out of the window and cannot be scrolled into it.
+OVERFLOW = """
+const width = document.documentElement.clientWidth;
+const scrolls = (e) => e && !e.matches("main, body") &&
+  (/auto|scroll|hidden|clip/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+const wide = [...document.querySelectorAll(".bd-article-container *")].filter((e) => {
+  const box = e.getBoundingClientRect();
+  return box.width && box.height && box.right > width + 1 && !scrolls(e.parentElement);
+});
+const found = wide.map((e) => `${e.tagName} ${e.className} to ${e.getBoundingClientRect().right}`);
+if (document.documentElement.scrollWidth > width)
+  found.push(`the page is ${document.documentElement.scrollWidth} wide, the window ${width}`);
+return found.slice(0, 5);
+"""
+
+IMAGES = """
+return [...document.images].flatMap((image) => {
+  const name = image.getAttribute("src")?.slice(0, 80);
+  if (!image.complete || !image.naturalWidth) return [`${name} did not load`];
+  if (!image.alt?.trim()) return [`${name} has no alternative text`];
+  return [];
+});
+"""
+
+# Formulas that MathJax did not set, refused (merror), or met with an unknown macro (red text).
+MATHS = """
+const found = [...document.querySelectorAll(".math")]
+  .filter((e) => !e.querySelector("mjx-container")).map((e) => `not typeset: ${e.textContent}`);
+for (const e of document.querySelectorAll('[data-mml-node="merror"], mjx-merror, ' +
+    'mjx-container [data-mml-node="mtext"][fill="red"]'))
+  found.push(`error in: ${e.closest("mjx-container").parentElement.textContent}`);
+const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+const skip = "code, pre, script, style, mjx-container, .cell_output";
+while (texts.nextNode()) {
+  const text = texts.currentNode;
+  if (/\\$[^$]+\\$|\\\\\\(|\\\\\\[/.test(text.data) && !text.parentElement.closest(skip))
+    found.push(`not taken for a formula: ${text.data.trim()}`);
+}
+return found;
+"""
+
+# Relative luminance of the page and of its text, from 0 (black) to 1 (white).
+LUMINANCE = """
+const luminance = (colour) => {
+  const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => v / 255)
+    .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const style = (selector) => getComputedStyle(document.querySelector(selector));
+return [document.documentElement.dataset.theme,
+        luminance(style("body").backgroundColor), luminance(style("article").color)];
+"""
+
+
+def check_page(browser: Browser, address: str, page: str) -> None:
+    """Open a page at both widths, check all of it, draw it, and name every fault at once."""
+    faults = []
+    browser.resize(*DESKTOP)
+    browser.open(f"{address}/{page}.html")
+
+    theme, background, text = browser.script(LUMINANCE)
+    wanted = "dark" if browser.dark else "light"
+    if theme != wanted or (background < 0.5) != browser.dark or (text > 0.4) != browser.dark:
+        faults.append(f"asked for {wanted}: {theme}, background {background}, text {text}")
+    faults += browser.script(IMAGES)
+    faults += browser.script(MATHS)
+    faults += [f"at {DESKTOP[0]} px: {fault}" for fault in browser.script(OVERFLOW)]
+    name = page.replace("/", "-")
+    browser.picture(SCREENSHOTS / f"{name}-{wanted}.png")
+
+    browser.resize(*PHONE)
+    browser.settle()
+    faults += [f"at {PHONE[0]} px: {fault}" for fault in browser.script(OVERFLOW)]
+    if not browser.dark:
+        browser.picture(SCREENSHOTS / f"{name}-phone.png")
+
+    asked, failed = browser.traffic()
+    faults += [f"outside request: {url}" for url in asked if not local(url, address)]
+    faults += [f"failed request: {failure}" for failure in failed]
+    faults += [f"console: {message}" for message in browser.console()]
+    assert not faults, "\n".join([page, *faults])
+
+
+def local(url: str, address: str) -> bool:
+    return url.startswith((f"{address}/", "data:", "blob:"))
+
+
+@pytest.mark.parametrize("page", toc_pages())
+def test_page_is_whole_in_light_mode(light: Browser, address: str, page: str) -> None:
+    check_page(light, address, page)
+
+
+@pytest.mark.parametrize("page", toc_pages())
+def test_page_is_whole_in_dark_mode(dark: Browser, address: str, page: str) -> None:
+    check_page(dark, address, page)
+
+
+RESULTS = """
+const done = arguments[arguments.length - 1];
+(function poll(tries) {
+  const links = [...document.querySelectorAll("#search-results li a[href]")].map((a) => a.href);
+  if (links.length || !tries) done(links);
+  else setTimeout(poll, 50, tries - 1);
+})(200);
+"""
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_search_works_offline(light: Browser, address: str, pages: Path, scheme: str) -> None:
+    start = address if scheme == "http" else pages.as_uri()
+    light.resize(*DESKTOP)
+    light.open(f"{start}/search.html?q=posterior")
+    links = light.driver.execute_async_script(RESULTS)
+    assert links, "the search for 'posterior' found nothing"
+    asked, failed = light.traffic()
+    assert [url for url in asked if not local(url, start)] == []
+    assert failed == []
+    assert light.console() == []
+    light.open(links[0])
+    assert "posterior" in light.script("return document.body.textContent").lower(), links[0]
+
+
+def test_page_opens_from_a_folder(light: Browser, pages: Path) -> None:
+    """Without a server, as from an unpacked archive."""
+    light.resize(*DESKTOP)
+    light.open(f"{pages.as_uri()}/{toc_pages()[0]}.html")
+    asked, failed = light.traffic()
+    assert [url for url in asked if not local(url, pages.as_uri())] == []
+    assert failed == []
+    assert light.console() == []
+
+
+def test_colour_mode_can_be_switched_and_is_kept(light: Browser, address: str) -> None:
+    page = f"{address}/{toc_pages()[0]}.html"
+    light.resize(*DESKTOP)
+    light.open(page)
+    theme = "return document.documentElement.dataset.theme"
+    for _ in range(3):  # auto, light, dark in the theme's order
+        light.script("document.querySelector('.theme-switch-button').click()")
+        if light.script(theme) == "dark":
+            break
+    light.open(page)
+    kept = light.script(theme)
+    light.script("localStorage.clear()")
+    assert kept == "dark"
