@@ -21,3 +21,10 @@ def test_form(path):
 def test_numbers_are_unique():
     numbers = [path.name[:2] for path in chapters.chapters()]
     assert len(set(numbers)) == len(numbers), numbers
+
+
+def test_the_readmes_picture_is_the_one_that_the_book_made():
+    made = [
+        picture for path in chapters.chapters() for picture in chapters.covers(chapters.read(path))
+    ]
+    assert made == [(chapters.ROOT / "book" / chapters.COVER).read_bytes()]
