@@ -15,8 +15,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
-import chapters
 import nbformat
+
+import chapters
 
 RESULTS = {"05": "first_vae"}  # chapter -> data/results/NAME.json
 SEEDS = (0, 1, 2)
