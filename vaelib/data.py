@@ -125,8 +125,10 @@ def check_grey(x: Tensor) -> None:
 
 def check_values(x: Tensor, px_z: Distribution) -> None:
     """ValueError unless the likelihood gives every value in x a density."""
-    if bool(x.isnan().any()):
-        raise ValueError("x has NaN pixels; expected numbers: remove or fill the missing ones.")
+    if not bool(x.isfinite().all()):
+        raise ValueError(
+            "x has pixels that are NaN or infinite; expected numbers: remove or fill the missing ones."
+        )
     if is_bernoulli(px_z):
         if is_grey(x):
             raise ValueError(

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,7 @@ from .distributions import bernoulli, gaussian
 from .model import VAE, mlp_vae
 
 FORMAT = "vaelib 1"
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def save(model: nn.Module, path: str | Path) -> None:
@@ -34,6 +35,10 @@ def save(model: nn.Module, path: str | Path) -> None:
     write_tensors(path, model.state_dict(), {"architecture": _describe(model)})
 
 
+@overload
+def load(path: str | Path, into: None = None) -> VAE: ...
+@overload
+def load(path: str | Path, into: Model) -> Model: ...
 def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
     """Read what `save` wrote: a new model, or `into` filled with the weights.
 
