@@ -127,7 +127,7 @@ def check_values(x: Tensor, px_z: Distribution) -> None:
     """ValueError unless the likelihood gives every value in x a density."""
     if not bool(x.isfinite().all()):
         raise ValueError(
-            "x has pixels that are NaN or infinite; expected numbers: remove or fill the missing ones."
+            "x has pixels that are NaN or infinite; expected numbers: remove or fill them."
         )
     if is_bernoulli(px_z):
         if is_grey(x):
