@@ -69,7 +69,7 @@ browser:
 
 run: .venv/.ready ## run a chapter in full and store its outputs: make run CHAPTER=05
 	@test -n "$(CHAPTER)" || { echo "Which one? make run CHAPTER=05" >&2; exit 1; }
-	$(BIN)/python book/_ext/chapters.py run $(CHAPTER)
+	$(ONE_THREAD) $(BIN)/python book/_ext/chapters.py run $(CHAPTER)
 
 lab: .venv/.ready ## open the chapters in JupyterLab
 	$(BIN)/jupyter-lab book

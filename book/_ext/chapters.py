@@ -337,14 +337,14 @@ def setup_source(root: Path = ROOT) -> str:
 def write_setup(path: Path, root: Path = ROOT) -> bool:
     """Give the chapter today's setup cell; True where that changed the file."""
     notebook, source = read(path), setup_source(root)
+    metadata = {"tags": ["setup", "hide-input"]}  # folded in the page: readers of it need none
     cells = tagged(notebook, "setup")
-    if [cell.source for cell in cells] == [source]:
+    if [(cell.source, cell.metadata) for cell in cells] == [(source, metadata)]:
         return False
-    if cells:
-        cells[0].source = source
-    else:
-        cell = nbformat.v4.new_code_cell(source, id="setup", metadata={"tags": ["setup"]})
-        notebook.cells.insert(1, cell)  # below the title
+    if not cells:
+        cells = [nbformat.v4.new_code_cell(id="setup")]
+        notebook.cells.insert(1, cells[0])  # below the title
+    cells[0].source, cells[0].metadata = source, nbformat.from_dict(metadata)
     write(notebook, path)
     return True
 
