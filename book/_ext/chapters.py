@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The one copy of the setup cell; `address` writes it into every chapter.
 SETUP = """\
-# Setup: nothing where vaelib is installed; on Colab, fetch the book.
+# @title Setup: nothing where vaelib is there; on Colab, fetch the book.
 import importlib.util
 import subprocess
 import sys
@@ -337,7 +337,12 @@ def setup_source(root: Path = ROOT) -> str:
 def write_setup(path: Path, root: Path = ROOT) -> bool:
     """Give the chapter today's setup cell; True where that changed the file."""
     notebook, source = read(path), setup_source(root)
-    metadata = {"tags": ["setup", "hide-input"]}  # folded in the page: readers of it need none
+    # Folded on the page, in Jupyter and on Colab: it is not what the chapter is about.
+    metadata = {
+        "tags": ["setup", "hide-input"],
+        "jupyter": {"source_hidden": True},
+        "cellView": "form",
+    }
     cells = tagged(notebook, "setup")
     if [(cell.source, cell.metadata) for cell in cells] == [(source, metadata)]:
         return False

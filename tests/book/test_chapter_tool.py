@@ -196,7 +196,7 @@ def test_address_inserts_a_setup_cell_where_there_is_none(chapter, sample_book):
     chapters.write(notebook, chapter)
     assert chapters.write_setup(chapter, sample_book)
     inserted = chapters.read(chapter).cells[1]
-    assert inserted.metadata.tags == ["setup"]
+    assert inserted.metadata.tags == ["setup", "hide-input"]
     assert inserted.source == chapters.setup_source(sample_book)
 
 
