@@ -35,7 +35,7 @@ test: browser lint types unit chapters book pages ## every check, one after the 
 	@echo "All checks passed."
 
 check: lint types .venv/.ready ## the checks that take less than two minutes
-	$(PYTEST) -q -m "not slow" tests/unit tests/book
+	$(ONE_THREAD) $(PYTEST) -q -m "not slow" tests/unit tests/book
 
 lint: .venv/.ready
 	$(BIN)/ruff check
@@ -45,7 +45,7 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 unit: .venv/.ready
-	$(PYTEST) -q tests/unit
+	$(ONE_THREAD) $(PYTEST) -q tests/unit
 
 # Stamps and form first, for they take seconds; then every chapter runs, two at a time.
 chapters: .venv/.ready
