@@ -53,8 +53,7 @@ def sample_notebook():
 
 
 @pytest.fixture(scope="session")
-def sample_book(tmp_path_factory):
-    """The folder of a book whose chapter 01 has been run and whose vaelib has one function."""
+def made_book(tmp_path_factory):
     root = tmp_path_factory.mktemp("sample")
     (root / "vaelib").mkdir()
     (root / "vaelib/__init__.py").write_text("def one():\n    return 1\n")
@@ -65,4 +64,11 @@ def sample_book(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(root))  # this vaelib, not ours
         assert chapters.run(path)
-        yield root
+    return root
+
+
+@pytest.fixture
+def sample_book(made_book, monkeypatch):
+    """The folder of a book whose chapter 01 has been run and whose vaelib has one function."""
+    monkeypatch.setenv("PYTHONPATH", str(made_book))
+    return made_book
