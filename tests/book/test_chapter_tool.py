@@ -1,6 +1,7 @@
 """The chapter tool on a sample book: what it stores, and that each of its checks can fail."""
 
 import copy
+import sys
 
 import chapters
 import nbformat
@@ -203,7 +204,9 @@ def test_address_inserts_a_setup_cell_where_there_is_none(chapter, sample_book):
 def test_setup_cell_does_nothing_where_vaelib_is(monkeypatch):
     monkeypatch.setattr("subprocess.run", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    before = list(sys.path)
     exec(chapters.setup_source(), {})
+    assert sys.path == before
 
 
 def test_setup_cell_says_what_to_do_where_it_cannot_fetch(monkeypatch):
