@@ -67,9 +67,10 @@ browser:
 	  exit 1; \
 	fi
 
+# All cores: give it a quiet machine, or set OMP_NUM_THREADS=1 (threads that compete are slow).
 run: .venv/.ready ## run a chapter in full and store its outputs: make run CHAPTER=05
 	@test -n "$(CHAPTER)" || { echo "Which one? make run CHAPTER=05" >&2; exit 1; }
-	$(ONE_THREAD) $(BIN)/python book/_ext/chapters.py run $(CHAPTER)
+	VAELIB_PROGRESS=0 $(BIN)/python book/_ext/chapters.py run $(CHAPTER)
 
 lab: .venv/.ready ## open the chapters in JupyterLab
 	$(BIN)/jupyter-lab book
