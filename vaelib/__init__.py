@@ -12,7 +12,7 @@ from .evaluate import Estimate, log_marginal
 from .io import load, save
 from .model import VAE, Draw, device, mlp_vae
 from .objectives import elbo, iwae
-from .train import History, fit
+from .train import History, NonFiniteError, fit
 from .verdict import Verdict
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "Draw",
     "Estimate",
     "History",
+    "NonFiniteError",
     "Verdict",
     "bernoulli",
     "data",

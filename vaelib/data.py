@@ -102,13 +102,16 @@ def binarize(x: Data, seed: int = 0) -> Tensor:
     return ink.to(device, x.dtype)
 
 
-def check_grey(x: Tensor) -> None:
-    """ValueError unless x holds chances of ink: uint8 pixels, or floats in [0, 1]."""
+def check_grey(x: Tensor, whole: bool = True) -> None:
+    """ValueError unless x holds chances of ink: uint8 pixels, or floats in [0, 1].
+
+    whole: whether x is all the data; a batch of black images may well have no pixel above 1.
+    """
     if len(x) == 0:
         raise ValueError(f"The data have shape {list(x.shape)}: no examples; expected at least 1.")
     low, high = x.min(), x.max()
     if x.dtype == torch.uint8:
-        if high == 1:
+        if high == 1 and whole:
             raise ValueError(
                 "The data are uint8 and none is above 1; expected pixels from 0 to 255: if these "
                 "are binary already, pass x.float()."
@@ -147,8 +150,8 @@ def check_values(x: Tensor, px_z: Distribution) -> None:
         )
 
 
-def check_data(data: Data, px_z: Distribution, chunk: int = 4096) -> Tensor:
-    """The data as a tensor, their values checked against the likelihood's rule, once for all."""
+def check_data(data: Data, px_z: Distribution, whole: bool = True) -> Tensor:
+    """The data (or, if not `whole`, a batch) as a tensor, checked against the likelihood's rule."""
     x = as_tensor(data)
     if x.dim() < 2 or len(x) == 0:
         raise ValueError(f"The data have shape {list(x.shape)}; expected [N, ...], N at least 1.")
@@ -158,9 +161,9 @@ def check_data(data: Data, px_z: Distribution, chunk: int = 4096) -> Tensor:
             "expected one example to have that shape: reshape the data, or change the model."
         )
     if is_bernoulli(px_z):
-        check_grey(x)
+        check_grey(x, whole)
     else:
-        for rows in x.split(chunk):
+        for rows in x.split(4096):
             check_values(scale_pixels(rows), px_z)
     return x
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .data import Data, binarize, check_data
 from .distributions import is_bernoulli
-from .model import likelihood_of, positive_int, values_checked
+from .model import likelihood_of, positive_int, tensor_like, values_checked
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _summary(
 @contextmanager
 def seeded(model: nn.Module, seed: int) -> Iterator[None]:
     """Seed torch's generators, in eval mode; put random state and mode back at the end."""
-    like = next(model.parameters(), torch.empty(0))
+    like = tensor_like(model)
     devices = [like.device] if like.is_cuda else []
     training = model.training
     model.eval()

@@ -84,6 +84,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], description: 
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            _flush_folder(path.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -93,6 +94,16 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], description: 
             f"{path} could not be written ({error.strerror}); expected a folder with room and the "
             "right to write: choose another path",
         ) from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the system lets a folder be flushed."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:

@@ -6,6 +6,7 @@ book/foundations/05_first_vae.ipynb.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class VAE(nn.Module):
                 "dimension last."
             )
         lead = z.shape[:-1]
-        parameters = self.decoder(z.reshape(-1, self.latent_dim))
+        parameters = self.decoder(z.reshape(-1, self.latent_dim)).to(z.dtype)
         px_z = self.likelihood(parameters.reshape(lead + parameters.shape[1:]))
         return _as_event(px_z, len(lead))
 
@@ -140,7 +141,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(self, n: int = 1, mean: bool = True) -> Tensor:
         """n images from the model, [n, *x_shape]: means of p(x|z), or draws if not `mean`."""
-        like = next(self.parameters(), torch.empty(0))
+        like = tensor_like(self)
         z = self._pz(like).sample((positive_int("n", n),))
         px_z = self.decode(z)
         return px_z.mean if mean else px_z.sample()
@@ -159,9 +160,9 @@ class VAE(nn.Module):
             raise ValueError(
                 f"x has shape {list(x.shape)}; expected a batch [B, {expected}] with B at least 1."
             )
-        weight = next((p for p in self.parameters() if p.is_floating_point()), None)
-        if weight is None:
-            return scale_pixels(x)
+        if next(self.parameters(), None) is None:
+            return scale_pixels(x)  # device and dtype follow the data
+        weight = tensor_like(self)
         x = scale_pixels(x.to(weight.device), weight.dtype)
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(
@@ -171,7 +172,7 @@ class VAE(nn.Module):
         return x
 
     def _posterior(self, x: Tensor) -> Distribution:
-        parameters = self.encoder(x)
+        parameters = self.encoder(x).to(x.dtype)  # under autocast only the networks are bf16
         if parameters.shape != (len(x), 2 * self.latent_dim):
             raise ValueError(
                 f"The encoder returned shape {list(parameters.shape)}; expected "
@@ -221,10 +222,19 @@ def _kl_parts(qz_x: Distribution, pz: Distribution) -> Tensor | None:
         return None
     if qz_x.reinterpreted_batch_ndims != 1 or pz.reinterpreted_batch_ndims != 1:
         return None
+    q, p = qz_x.base_dist, pz.base_dist
+    if type(q) is Normal and type(p) is Normal:  # torch.compile cannot follow torch's look-up
+        var_ratio = (q.scale / p.scale).square()
+        return 0.5 * (var_ratio + ((q.loc - p.loc) / p.scale).square() - 1 - var_ratio.log())
     try:
-        return kl_divergence(qz_x.base_dist, pz.base_dist)
+        return kl_divergence(q, p)
     except NotImplementedError:
         return None
+
+
+def tensor_like(model: nn.Module) -> Tensor:
+    """A tensor of the model's device and dtype: a parameter, if it has one."""
+    return next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
 
 @contextmanager
@@ -244,7 +254,7 @@ def values_checked(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def likelihood_of(model: nn.Module) -> Distribution:
     """p(x|z) at z = 0: tells which likelihood a model has."""
-    like = next(model.parameters(), torch.empty(0))
+    like = tensor_like(model)
     training = model.training
     model.eval()  # one example must not move batch statistics
     try:
@@ -292,8 +302,14 @@ def mlp_vae(
 
 
 def device() -> torch.device:
-    """The device to put models on: cuda where there is one, else cpu."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device to put models on: cuda where there is one, else cpu.
+
+    Under torchrun each process gets a GPU of its own.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank = os.environ.get("LOCAL_RANK")
+    return torch.device("cuda" if rank is None else f"cuda:{rank}")
 
 
 def positive_int(name: str, value: int) -> int:
