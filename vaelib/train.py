@@ -170,7 +170,7 @@ def fit(
             run.resume(checkpoints, workers, epochs, seed)
         losses = workers.wrap(_Losses(model, objective))
         fast = _compiled(losses, like.device) if compile else losses
-        share, _ = workers.share(batch_size)
+        share, _ = workers.share(min(batch_size, len(source)))
         part_size = math.ceil((share.stop - share.start) / accumulate)
         autocast: Any = nullcontext()
         if precision == "bf16":
@@ -205,7 +205,7 @@ def fit(
                 for parameter in parameters:
                     parameter.grad = None
                 step = torch.full((), run.step, device=like.device) if takes_step else None
-                totals = torch.zeros(3, device=like.device)
+                totals = torch.zeros(3, dtype=like.dtype, device=like.device)
                 for i, (x, e) in enumerate(zip(parts, epsilons)):
                     compute = fast if len(x) == part_size else losses  # a short batch: eager
                     with workers.no_sync(losses, i + 1 < len(parts)), autocast:

@@ -1,5 +1,9 @@
 """`fit`: it learns, it repeats itself, it takes up where it was, it refuses what it cannot do."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -418,3 +422,31 @@ def test_no_epochs_is_no_training(x):
     before = weights(model)
     assert vaelib.fit(model, x, epochs=0).train == []
     assert torch.equal(weights(model), before)
+
+
+@pytest.mark.slow
+def test_compiled_training_agrees_with_eager(x):
+    """To rounding, which 40 steps of Adam amplify; the short last batch included."""
+    eager, compiled = small(), small()
+    keywords = {"epochs": 10, "batch_size": 32, "num_samples": 2}
+    expected = vaelib.fit(eager, x, **keywords)
+    history = vaelib.fit(compiled, x, compile=True, **keywords)
+    assert history.train == pytest.approx(expected.train, rel=1e-4)
+    assert_close(weights(compiled), weights(eager), rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_fit_warns_and_runs_eager(tmp_path):
+    """In a process of its own, where the C++ compiler cannot be found."""
+    script = (
+        "import torch, vaelib, warnings\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    model = vaelib.mlp_vae(2, (8,), x_shape=(1, 4, 4))\n"
+        "    history = vaelib.fit(model, torch.ones(20, 1, 4, 4), epochs=2, compile=True)\n"
+        "said = [str(w.message) for w in caught if 'torch.compile failed' in str(w.message)]\n"
+        "assert len(said) == 1, said\n"
+        "assert len(history.train) == 2\n"
+    )
+    environment = dict(os.environ, CXX="no-such-compiler", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
