@@ -30,6 +30,7 @@ from .history import History
 from .io import read_tensors
 from .model import Draw, likelihood_of, positive_int, tensor_like, values_checked
 from .objectives import elbo
+from .optimizers import FusedAdam
 from .workers import Workers
 
 Objective = Callable[..., Tensor]
@@ -125,10 +126,12 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("The model has no parameters that require gradients: nothing to train.")
-    if optimizer is None:
-        opt: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
-    else:
+    if optimizer is not None:
         opt = optimizer(parameters)
+    elif like.is_cuda:
+        opt = torch.optim.Adam(parameters, lr=lr, fused=True)
+    else:
+        opt = FusedAdam(parameters, lr=lr)
     base_lrs = [group["lr"] for group in opt.param_groups]
     takes_step = "step" in inspect.signature(objective).parameters
 
@@ -209,10 +212,9 @@ def fit(
                 for i, (x, e) in enumerate(zip(parts, epsilons)):
                     compute = fast if len(x) == part_size else losses  # a short batch: eager
                     with workers.no_sync(losses, i + 1 < len(parts)), autocast:
-                        values = compute(x, num_samples, e, step)  # [3, b], nats
-                    loss = values[0].sum() * (-weight * workers.size / len(index))
-                    loss.backward()
-                    totals += weight * values.detach().sum(1)
+                        sums = compute(x, num_samples, e, step)
+                    (sums[0] * (-weight * workers.size / len(index))).backward()
+                    totals += weight * sums.detach()
                 workers.add(totals)
                 run.update(totals, clip, on_nan)
                 bar.update()
@@ -254,7 +256,7 @@ class _Losses(nn.Module):
     def forward(
         self, x: Tensor, num_samples: int, epsilon: Tensor | None, step: Tensor | None
     ) -> Tensor:
-        """[3, B], nats an example; the first is differentiable."""
+        """Their sums over the batch, [3], nats; the first is differentiable."""
         noise = () if epsilon is None else (epsilon,)
         draw: Draw = self.model(x, num_samples, *noise)
         value = self.objective(draw) if step is None else self.objective(draw, step)
@@ -269,7 +271,7 @@ class _Losses(nn.Module):
                 rate = (draw.log_qz_x - draw.log_pz).mean(0)
             else:
                 rate = draw.kl
-        return torch.stack([value, rate.to(value.dtype), distortion.to(value.dtype)])
+        return torch.stack([part.sum().to(x.dtype) for part in (value, rate, distortion)])
 
 
 class _Noise:

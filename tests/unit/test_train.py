@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 import vaelib
 from vaelib.batches import draw_ink
+from vaelib.optimizers import FusedAdam
 
 
 @pytest.fixture(autouse=True)
@@ -450,3 +451,27 @@ def test_without_a_compiler_fit_warns_and_runs_eager(tmp_path):
     )
     environment = dict(os.environ, CXX="no-such-compiler", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+def test_fused_adam_is_torchs_adam():
+    """Bit for bit, also where a parameter has no gradient for a while, and after loading."""
+    torch.manual_seed(0)
+    shapes = [(3, 4), (4,), ()]
+    start = [torch.randn(shape) for shape in shapes]
+    runs = []
+    for adam in (FusedAdam, lambda p, lr: torch.optim.Adam(p, lr=lr, fused=True)):
+        parameters = [nn.Parameter(p.clone()) for p in start]
+        optimizer = adam(parameters, lr=0.01)
+        generator = torch.Generator().manual_seed(1)
+        for step in range(20):
+            for i, p in enumerate(parameters):
+                gradient = torch.randn(p.shape, generator=generator)
+                p.grad = None if i == 1 and step in (7, 8) else gradient
+            if step == 4 or step == 15:
+                state = optimizer.state_dict()
+                optimizer = adam(parameters, lr=0.5)
+                optimizer.load_state_dict(state)
+            optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 20)
+            optimizer.step()
+        runs.append((parameters, optimizer.state_dict()))
+    assert_close(runs[0], runs[1], rtol=0, atol=0)
