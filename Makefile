@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 VAELIB_PROGRESS=0
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help book test check lint types unit chapters pages browser \
-	run lab serve stale address benchmark clean
+	run lab serve stale address benchmark bench gpu torture clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.* ## ' $(MAKEFILE_LIST) \
@@ -45,7 +45,7 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 unit: .venv/.ready
-	$(ONE_THREAD) $(PYTEST) -q tests/unit
+	$(ONE_THREAD) $(PYTEST) -q tests/unit tests/torture tests/bench tests/gpu
 
 # Stamps and form first, for they take seconds; then every chapter runs, two at a time.
 chapters: .venv/.ready
@@ -86,6 +86,17 @@ address: .venv/.ready ## copy the repository's address from pyproject.toml into 
 
 benchmark: .venv/.ready ## run again what is too long for a chapter, into data/results
 	$(BIN)/python book/_ext/benchmark.py
+
+bench: .venv/.ready ## measure the speed of fit against peers: a quiet machine, 15 minutes
+	$(BIN)/python tests/bench/bench.py
+
+# With whatever torch is there: nothing is installed, on a machine that is lent for minutes.
+gpu: ## run the CUDA tests and the benchmark on a GPU, into data/results/gpu
+	VAELIB_PROGRESS=0 PYTHONPATH=. $(PYTHON) -m pytest -q -c /dev/null --rootdir . tests/gpu
+	VAELIB_PROGRESS=0 PYTHONPATH=. $(PYTHON) tests/bench/bench.py --gpu
+
+torture: .venv/.ready ## break fit for half an hour: kills, lost workers, damaged files
+	VAELIB_TORTURE=full $(ONE_THREAD) $(PYTEST) -q -x tests/torture
 
 clean: ## remove what was built (.venv stays)
 	rm -rf _site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -33,7 +33,9 @@ class Resident:
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
         """The rows of each index, [b, ...], in order."""
-        return (self.x.index_select(0, index.to(self.x.device)) for index in indices)
+        sizes = [len(index) for index in indices]
+        for index in torch.cat(list(indices)).to(self.x.device).split(sizes):
+            yield self.x.index_select(0, index)
 
 
 class Streamed:

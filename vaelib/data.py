@@ -210,12 +210,20 @@ def mnist(root: str | Path | None = None) -> tuple[Images, Images]:
 
 def find(name: str, root: str | Path | None = None) -> Path | None:
     """The folder `name` in the first place that has it, or None."""
-    repository = Path(__file__).resolve().parent.parent / "data"
-    for place in (root, os.environ.get("VAELIB_DATA"), repository, cache()):
-        folder = Path(place or "").expanduser() / name
-        if place and folder.is_dir() and any(folder.iterdir()):
+    for place in _places(root):
+        folder = Path(place).expanduser() / name
+        if folder.is_dir() and any(folder.iterdir()):
             return folder
     return None
+
+
+def _places(root: str | Path | None) -> Iterator[str | Path]:
+    if root:
+        yield root
+    if os.environ.get("VAELIB_DATA"):
+        yield os.environ["VAELIB_DATA"]
+    yield Path(__file__).resolve().parent.parent / "data"
+    yield cache()
 
 
 def cache(root: str | Path | None = None) -> Path:

@@ -196,8 +196,9 @@ def fit(
                 # Every process draws the whole batch's noise and uses its own share.
                 share, weight = workers.share(len(index))
                 epsilon, words = noise.draw(len(index))
-                batch = scale_pixels(rows, like.dtype)
-                if words is not None:
+                if words is None:
+                    batch = scale_pixels(rows, like.dtype)
+                else:
                     batch = draw_ink(rows, like.dtype, words[share])
                 parts = batch.split(part_size)
                 if epsilon is None:
