@@ -20,9 +20,11 @@ from .model import likelihood_of, positive_int, tensor_like, values_checked
 class Estimate:
     """An estimate of log p(x), in nats, and its errors.
 
-    mean: the average over examples. stderr: its standard error over examples, sd / sqrt(N).
-    mc_stderr: its Monte Carlo error, by the delta method. ess [N]: effective sample size, of
-    num_samples. values [N]: log p(x) of each example.
+    - mean: the average over examples.
+    - stderr: its standard error over examples, sd / sqrt(N).
+    - mc_stderr: its Monte Carlo error, by the delta method.
+    - ess [N]: effective sample size, of num_samples.
+    - values [N]: log p(x) of each example.
     """
 
     mean: float
@@ -64,11 +66,12 @@ def log_marginal(
     values, ess = [], []
     rows = max(1, 2**20 // max(1, x[0].numel()))  # of z at a time: 4 MB of float32 pixels
     images = min(len(x), 64, rows)
+    draws = rows // images
     with seeded(model, seed), values_checked(model):
         for batch in x.split(images):
             log_sum = log_sum_squares = torch.tensor(-math.inf, dtype=torch.float64)
-            for start in range(0, num_samples, max(1, rows // images)):
-                k = min(rows // images, num_samples - start)
+            for start in range(0, num_samples, draws):
+                k = min(draws, num_samples - start)
                 log_w = model.draw(batch, k).log_w.double().cpu()  # type: ignore[operator]
                 log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
                 log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))

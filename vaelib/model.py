@@ -58,14 +58,14 @@ class Draw:
 class VAE(nn.Module):
     """A variational autoencoder (Kingma & Welling, ICLR 2014, https://arxiv.org/abs/1312.6114).
 
-    encoder: [B, ...] -> [B, 2 * latent_dim], mean and log-variance of q(z|x).
-    decoder: [N, latent_dim] -> [N, ...], parameters of p(x|z).
-    likelihood: parameters [..., ...] -> a distribution over x (`bernoulli`, `gaussian(scale)`, or
-    a callable of yours; one with parameters is an `nn.Module`).
-    prior: a distribution over [latent_dim], or a module whose `forward()` returns one; the
-    standard normal by default. A distribution stays on the device it was made on, a module moves
-    with the model.
-    x_shape: the shape of one example, if inputs are to be checked against it.
+    - encoder: [B, ...] -> [B, 2 * latent_dim], mean and log-variance of q(z|x).
+    - decoder: [N, latent_dim] -> [N, ...], parameters of p(x|z).
+    - likelihood: parameters [..., ...] -> a distribution over x (`bernoulli`, `gaussian(scale)`,
+      or a callable of yours; one with parameters is an `nn.Module`).
+    - prior: a distribution over [latent_dim], or a module whose `forward()` returns one; the
+      standard normal by default. A distribution stays on the device it was made on, a module
+      moves with the model.
+    - x_shape: the shape of one example, if inputs are to be checked against it.
     """
 
     def __init__(
@@ -108,9 +108,11 @@ class VAE(nn.Module):
     def draw(self, x: Data, num_samples: int = 1, noise: Tensor | None = None) -> Draw:
         """Draw z from q(z|x), num_samples times for each example, by reparameterization.
 
-        x: [B, ...], fit for the likelihood (binary under a Bernoulli). noise: standard normal
-        [K, B, latent_dim], if it is to be yours. Raises ValueError for values that the likelihood
-        does not allow, and TypeError for what is not an array.
+        - x: [B, ...], fit for the likelihood (binary under a Bernoulli).
+        - noise: standard normal [K, B, latent_dim], if it is to be yours.
+
+        Raises ValueError for values that the likelihood does not allow, and TypeError for what is
+        not an array.
         """
         x = self._input(x)
         qz_x = self._posterior(x)

@@ -11,9 +11,12 @@ VERDICTS = ("holds", "holds under a condition", "does not hold")
 class Verdict:
     """One claim, what was measured, and the verdict; a notebook displays it as a card.
 
-    claim: an id, such as "C1" (the survey's) or "B1" (the book's own). measured: one sentence,
-    its numbers printed by code. value, unit, interval: the number that decides, and its 95 %
-    interval or spread. seeds: how many independent runs. condition: when it holds, if not always.
+    - claim: an id, such as "C1" (the survey's) or "B1" (the book's own).
+    - measured: one sentence, its numbers printed by code.
+    - value, unit, interval: the number that decides, and its 95 % interval or spread.
+    - seeds: how many independent runs.
+    - condition: when it holds, if not always.
+
     Raises ValueError for a verdict that is none of `VERDICTS`, or a condition that is missing.
     """
 
