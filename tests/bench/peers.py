@@ -15,19 +15,15 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import vaelib
+from vaelib.data import binarize, mnist, scale_pixels
+
 ROOT = Path(__file__).resolve().parents[2]
-# Progress bars off, fit's and pythae's.
-os.environ.update(VAELIB_PROGRESS="0", TQDM_DISABLE="1")
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.utils.data import DataLoader, Dataset, TensorDataset  # noqa: E402
-
-import vaelib  # noqa: E402
-from vaelib.data import binarize, mnist, scale_pixels  # noqa: E402
-
 LATENT_DIM = 20
 
 
@@ -93,17 +89,19 @@ class Pictures(Dataset):
             from PIL import Image
             from torchvision.transforms import ToTensor
 
-            mode = (lambda a: a[..., 0]) if x.shape[1] == 1 else (lambda a: a)
-            to_tensor = ToTensor()
-            self.transform = lambda a: to_tensor(Image.fromarray(mode(a)))
-        except ImportError:  # ToTensor's steps
-            self.transform = lambda a: torch.from_numpy(a).permute(2, 0, 1).contiguous().div(255)
+            self.to_image, self.to_tensor = Image.fromarray, ToTensor()
+        except ImportError:
+            self.to_tensor = None
 
     def __len__(self):
         return len(self.arrays)
 
     def __getitem__(self, i):
-        return self.transform(self.arrays[i]), 0
+        array = self.arrays[i]
+        if self.to_tensor is None:  # ToTensor's own steps
+            return torch.from_numpy(array).permute(2, 0, 1).contiguous().div(255), 0
+        grey = array.shape[-1] == 1
+        return self.to_tensor(self.to_image(array[..., 0] if grey else array)), 0
 
 
 def picture_loader(case, x):
@@ -204,37 +202,32 @@ def floor(case, model, x, done):
 
     The products of the layers, forward and backward, without biases and activations; the batch
     gathered; sixteen random bits a pixel; softplus and its derivative over the outputs; one fused
-    Adam step. All into memory that is there before.
+    Adam step. Into memory that is there before, where torch's function takes it.
     """
     x = x.to(case["device"])
     size = min(case["batch_size"], len(x))
-    layers = layer_shapes(model, scale_pixels(x[:size]))
-    for layer in layers:
-        layer["x"] = torch.rand(layer["in"], device=x.device)
-        layer["gradient"] = torch.randn(layer["out"], device=x.device)
-        if layer["kind"] == "linear":
-            layer["y"] = torch.empty_like(layer["gradient"])
-            layer["dx"] = torch.empty_like(layer["x"])
-            layer["dw"] = torch.empty_like(layer["weight"])
-    rows = torch.empty_like(x[:size])
-    words = torch.empty(math.ceil(rows.numel() / 4), dtype=torch.int64, device=x.device)
-    logits = torch.randn(rows.shape, device=x.device)
-    soft, slope = torch.empty_like(logits), torch.empty_like(logits)
+    batch = torch.rand(x[:size].shape, device=x.device)
     parameters = [p.detach() for p in model.parameters()]
     gradients = [torch.randn_like(p) for p in parameters]
     first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
-    steps = [torch.zeros((), device=x.device) for _ in parameters]
+    steps = [torch.ones((), device=x.device) for _ in parameters]
+    gradient_of = {p.data_ptr(): g for p, g in zip(parameters, gradients)}
+    layers = products(model, batch, gradient_of)
+    rows = torch.empty_like(x[:size])
+    words = torch.empty(math.ceil(rows.numel() / 4), dtype=torch.int64, device=x.device)
+    soft, slope = (torch.empty_like(layers[-1].gradient) for _ in range(2))
 
     def update(index):
         n = len(index)
         torch.index_select(x, 0, index, out=rows[:n])
         words.random_(-(2**63), None)
+        h = batch[:n]
         for layer in layers:
-            forward(layer, n)
-        F.softplus(logits[:n], out=soft[:n])
-        torch.sigmoid(logits[:n], out=slope[:n])
+            h = layer.forward(h)
+        F.softplus(h, out=soft[:n])
+        gradient = torch.sigmoid(h, out=slope[:n])
         for i, layer in reversed(list(enumerate(layers))):
-            backward(layer, n, wants_dx=i > 0)
+            gradient = layer.backward(gradient, wants_dx=i > 0)
         torch._fused_adam_(
             parameters,
             gradients,
@@ -242,7 +235,7 @@ def floor(case, model, x, done):
             second,
             [],
             steps,
-            lr=1e-3,
+            lr=0.0,  # the same work, and the numbers stay what they are
             beta1=0.9,
             beta2=0.999,
             weight_decay=0.0,
@@ -261,48 +254,53 @@ def floor(case, model, x, done):
             done(None)
 
 
-def layer_shapes(model, batch):
-    """The layers that multiply, in order, with the shapes that the batch takes in them."""
+class Product:
+    """A layer's products. Each takes the last one's result, which is still in the cache."""
+
+    def __init__(self, module, x, y, dw):
+        self.weight, self.dw = module.weight.detach(), dw
+        self.x, self.dx, self.y, self.gradient = x, torch.empty_like(x), y, torch.randn_like(y)
+        self.linear = isinstance(module, nn.Linear)
+        if not self.linear:
+            transposed = isinstance(module, nn.ConvTranspose2d)
+            geometry = (module.stride, module.padding, module.dilation)
+            self.settings = (*geometry, transposed, module.output_padding, module.groups)
+
+    def forward(self, x):
+        n, width = len(x), self.x[0].numel()
+        self.x = x.flatten(1)[:, :width].reshape(n, *self.x.shape[1:])  # of 2 L outputs, z's L
+        if self.linear:
+            return torch.mm(self.x, self.weight.t(), out=self.y[:n])
+        return torch.convolution(self.x, self.weight, None, *self.settings)
+
+    def backward(self, gradient, wants_dx):
+        n = len(gradient)
+        if gradient.numel() != self.gradient[:n].numel():
+            gradient = self.gradient[:n]  # z's gradient, of L: the encoder's has 2 L
+        gradient = gradient.reshape(n, *self.gradient.shape[1:])
+        if not self.linear:
+            arguments = (gradient, self.x, self.weight, None, *self.settings)
+            wanted = [wants_dx, True, False]
+            return torch.ops.aten.convolution_backward(*arguments, wanted)[0]
+        torch.mm(gradient.t(), self.x, out=self.dw)
+        return torch.mm(gradient, self.weight, out=self.dx[:n]) if wants_dx else None
+
+
+def products(model, batch, gradient_of):
+    """The layers that multiply, in order, with memory for a batch."""
     layers = []
 
     def note(module, inputs, output):
-        layer = {"weight": module.weight.detach(), "in": inputs[0].shape, "out": output.shape}
-        if isinstance(module, nn.Linear):
-            layer["kind"] = "linear"
-        else:
-            transposed = isinstance(module, nn.ConvTranspose2d)
-            layer["kind"] = "conv"
-            layer["settings"] = (
-                *(module.stride, module.padding, module.dilation),
-                *(transposed, module.output_padding, module.groups),
-            )
-        layers.append(layer)
+        dw = gradient_of[module.weight.data_ptr()]
+        layers.append(Product(module, inputs[0], output, dw))
 
     kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, kinds)]
     with torch.no_grad():
-        model.decoder(model.encoder(batch)[:, :LATENT_DIM])
+        model.decoder(model.encoder(batch)[:, :LATENT_DIM].contiguous())
     for hook in hooks:
         hook.remove()
     return layers
-
-
-def forward(layer, n):
-    if layer["kind"] == "linear":
-        torch.mm(layer["x"][:n], layer["weight"].t(), out=layer["y"][:n])
-    else:
-        torch.convolution(layer["x"][:n], layer["weight"], None, *layer["settings"])
-
-
-def backward(layer, n, wants_dx):
-    gradient, x, weight = layer["gradient"][:n], layer["x"][:n], layer["weight"]
-    if layer["kind"] == "linear":
-        torch.mm(gradient.t(), x, out=layer["dw"])
-        if wants_dx:
-            torch.mm(gradient, weight, out=layer["dx"][:n])
-    else:
-        wanted = [wants_dx, True, False]
-        torch.ops.aten.convolution_backward(gradient, x, weight, None, *layer["settings"], wanted)
 
 
 def replayed(update, index):
@@ -348,9 +346,7 @@ def pythae_vae(case, model):
         def forward(self, z):
             return ModelOutput(reconstruction=torch.sigmoid(self.net(z)))
 
-    config = VAEConfig(
-        input_dim=model.x_shape, latent_dim=LATENT_DIM, reconstruction_loss="bce"
-    )
+    config = VAEConfig(input_dim=model.x_shape, latent_dim=LATENT_DIM, reconstruction_loss="bce")
     return VAE(config, Encoder(), Decoder())
 
 
@@ -465,9 +461,11 @@ class Turns:
 
 def time_in_turns(case, name, channel):
     model, x = build(case).to(case["device"]), images(case)
+    # A process's first optimizer makes torch import its compiler, seconds that are nobody's.
+    torch.optim.Adam(model.parameters())
     turns = Turns(case, channel)
     gpu = torch.cuda.get_device_name() if case["device"] == "cuda" else None
-    turns.tell(torch=torch.__version__, gpu=gpu)
+    turns.tell(gpu=gpu)
     turns.wait()
     CONTENDERS[name](case, model, x, turns.done)
     turns.tell(after=turns.seconds())  # what a call does after its last epoch

@@ -83,7 +83,7 @@ def test_a_run_killed_at_each_step_of_writing_a_checkpoint_loses_no_bit(tmp_path
         assert_nothing_was_repeated(run, newest)
         assert run.newest_step() >= newest
         assert len(parts(run)) <= 1, "cut files pile up"
-    run.finish()
+    run.finish(save_every=1000)  # the rest, sooner
     assert_same_outcome(run, uncut)
     assert not parts(run)
 
@@ -101,6 +101,6 @@ def test_runs_killed_in_the_middle_of_a_file_leave_one_cut_file_and_then_none(tm
         assert run.ended() == -signal.SIGXFSZ
         assert_nothing_was_repeated(run, newest)
         assert [p.stat().st_size for p in parts(run)] == [size // 2], "cut files pile up"
-    run.finish()
+    run.finish(save_every=1000)  # the rest, sooner
     assert_same_outcome(run, uncut)
     assert not parts(run)

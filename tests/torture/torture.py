@@ -111,7 +111,7 @@ class Run:
     def error(self):
         """The error that the last child ended with, `Type: message`."""
         path = Path(f"{self.result}.error")
-        return path.read_text() if path.exists() else "(no error was written)"
+        return path.read_text() if path.exists() else ""
 
     def checkpoints(self):
         return sorted(self.out.glob("step_*.safetensors"))

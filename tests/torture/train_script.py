@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import torch
+import torch._dynamo  # every optimizer imports it, in seconds: here once, for all children
 from safetensors.torch import save_file
 from torch import nn
 
@@ -29,11 +30,12 @@ def train(options):
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     result = options["result"]
-    try:
-        model, history = _train(options)
-    except BaseException as error:
-        Path(f"{result}.error").write_text(f"{type(error).__name__}: {error}")
-        raise
+    with open(f"{result}.error", "w") as file:  # now, while this process has the right to
+        try:
+            model, history = _train(options)
+        except BaseException as error:
+            file.write(f"{type(error).__name__}: {error}")
+            raise
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
     tensors |= {f"ema.{name}": t for name, t in history.ema.items()}
     save_file(tensors, result, {"history": json.dumps(history.columns())})
@@ -53,7 +55,7 @@ def _train(options):
     if "die_at_event" in options:
         _die_at_event(options["die_at_event"], out, options["log"])
     if "become" in options:  # root may write everywhere; another user may not
-        os.chdir(options["folder"])
+        os.chdir(options["folder"])  # so that the folders above need not be open to it
         os.setuid(options["become"])
     torch.manual_seed(options.get("seed", 0))
     model = vaelib.mlp_vae(8, (64,))
