@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .data import Data, as_tensor, check_data
 
@@ -46,11 +46,19 @@ class Streamed:
     ) -> None:
         self.dataset = _Rows(data) if isinstance(data, np.memmap) else data
         self.px_z, self.device = px_z, device
+        if isinstance(data, IterableDataset) or not hasattr(self.dataset, "__len__"):
+            raise TypeError(
+                f"The data are a {type(data).__name__}, which has no length; expected a Dataset "
+                "with __len__ and __getitem__, since every epoch takes a new order."
+            )
         count = len(self)
         if count == 0:
             raise ValueError("The data set has no examples; expected at least 1.")
-        spread = torch.linspace(0, count - 1, min(count, SAMPLED)).long()
-        sample = torch.cat([self._checked(rows) for rows in self._loader(spread.split(64), 0)])
+        few = min(count, SAMPLED)
+        spread = torch.arange(few) * (count - 1) // max(1, few - 1)
+        with torch.random.fork_rng(devices=[]):  # a data set may draw at random
+            torch.manual_seed(0)
+            sample = torch.cat([self._checked(rows) for rows in self._loader(spread.split(64), 0)])
         self.fingerprint = _fingerprint(sample, count)
 
     def __len__(self) -> int:
@@ -110,7 +118,7 @@ def draw_ink(grey: Tensor, dtype: torch.dtype, words: Tensor) -> Tensor:
         chance = torch.add(least, grey.to(torch.int16), alpha=257)
         uniform = words.clamp_(max=2**15 - 2)
     else:
-        chance, uniform = grey, words.to(grey.dtype).add_(2**15 + 0.5).div_(2**16)
+        chance, uniform = grey, words.to(torch.float32).add_(2**15 + 0.5).div_(2**16)
     ink = torch.empty(grey.shape, dtype=dtype, device=grey.device)
     return torch.lt(uniform, chance, out=ink)  # seven times faster than by way of bool
 

@@ -62,7 +62,7 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The checkpoints in the folder, the oldest first."""
-        return sorted(self.out.glob("step_*.safetensors"))
+        return sorted(self.out.glob(f"step_{'[0-9]' * 9}.safetensors"))
 
     def read(self) -> tuple[dict[str, Tensor], Any] | None:
         """The newest good checkpoint, or None in a new folder.
@@ -74,14 +74,15 @@ class Checkpoints:
         for path in reversed(self.paths()):
             try:
                 tensors, description = read_tensors(path)
-                saved = description["settings"]
-            except (ValueError, KeyError, TypeError) as error:
+                if "settings" not in description:
+                    raise ValueError(f"{path} is no checkpoint but another file of vaelib's.")
+            except ValueError as error:
                 damaged.append((path, error))
                 continue
+            self._refuse_other(path, description["settings"])
             for bad, reason in damaged:
                 warnings.warn(f"{reason} The run goes on from {path.name}.", stacklevel=3)
                 bad.unlink()
-            self._refuse_other(path, saved)
             self.last = path
             return tensors, description
         if damaged:

@@ -57,7 +57,8 @@ def as_tensor(data: Data) -> Tensor:
     if isinstance(data, Images):
         data = data.x
     if isinstance(data, np.ndarray) and data.dtype.kind in "buif":
-        data = torch.from_numpy(np.ascontiguousarray(data))
+        data = np.ascontiguousarray(data)
+        data = torch.from_numpy(data if data.flags.writeable else data.copy())
     if not isinstance(data, Tensor):
         what = "an array of " + str(data.dtype) if isinstance(data, np.ndarray) else type(data)
         raise TypeError(

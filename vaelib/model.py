@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from .data import Data, as_tensor, check_values, scale_pixels
-from .distributions import bernoulli, is_bernoulli
+from .distributions import bernoulli, is_bernoulli, unwrap
 from .nets import mlp
 
 Likelihood = Callable[[Tensor], Distribution]
@@ -194,7 +194,8 @@ class VAE(nn.Module):
                 f"noise has shape {list(noise.shape)}; expected [num_samples, "
                 f"{', '.join(map(str, expected))}]."
             )
-        return qz_x.mean + qz_x.stddev * noise
+        q = unwrap(qz_x)  # Independent's stddev is the root of a square, which may be 0 or infinite
+        return q.mean + q.stddev * noise
 
     def _pz(self, like: Tensor) -> Distribution:
         """The prior, as a distribution of event shape [latent_dim]."""

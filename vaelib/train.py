@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -108,11 +109,17 @@ def fit(
     accumulate = positive_int("accumulate", accumulate)
     if epochs != 0:
         epochs = positive_int("epochs", epochs)
-    _check_number("lr", lr, "a positive, finite learning rate, such as 1e-3")
-    _check_number("save_every", save_every, "seconds between checkpoints")
-    _check_number("clip", clip, "the greatest norm of a gradient, or None")
-    _check_number("skip", skip, "a norm of the gradient, or None")
-    _check_number("ema", ema, "a decay between 0 and 1, such as 0.999, or None", below=1)
+    lr = _number("lr", lr, "a positive, finite learning rate, such as 1e-3")
+    save_every = _number("save_every", save_every, "seconds between checkpoints")
+    if clip is not None:
+        clip = _number("clip", clip, "the greatest norm of a gradient, or None")
+    if skip is not None:
+        skip = _number("skip", skip, "a norm of the gradient, or None")
+    if ema is not None:
+        ema = _number("ema", ema, "a decay between 0 and 1, such as 0.999, or None", below=1)
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"seed is {seed!r}; expected a whole number.")
+    seed = int(seed)
     _check_choice("precision", precision, ("float32", "bf16"))
     _check_choice("on_nan", on_nan, ("stop", "skip"))
 
@@ -122,7 +129,7 @@ def fit(
     if validation is not None:
         validation = check_data(validation, px_z)
         if is_bernoulli(px_z):
-            validation = binarize(validation)  # the same bits after every epoch
+            validation = binarize(validation).to(like.dtype)  # the same bits after every epoch
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("The model has no parameters that require gradients: nothing to train.")
@@ -189,7 +196,12 @@ def fit(
             mine = [index[workers.share(len(index))[0]] for index in left]
             for index, rows in zip(left, source.batches(mine)):
                 if schedule is not None:
-                    factor = schedule(run.step / total)
+                    factor = float(schedule(run.step / total))
+                    if not math.isfinite(factor):
+                        raise ValueError(
+                            f"schedule returned {factor} for {run.step / total:.4g}; expected a "
+                            "finite factor on the learning rate for every share in [0, 1)."
+                        )
                     for group, base_lr in zip(opt.param_groups, base_lrs):
                         group["lr"] = base_lr * factor
 
@@ -206,8 +218,7 @@ def fit(
                 else:
                     epsilons = epsilon[:, share].split(part_size, dim=1)
 
-                for parameter in parameters:
-                    parameter.grad = None
+                run.begin()
                 step = torch.full((), run.step, device=like.device) if takes_step else None
                 totals = torch.zeros(3, dtype=like.dtype, device=like.device)
                 for i, (x, e) in enumerate(zip(parts, epsilons)):
@@ -239,7 +250,8 @@ def fit(
             run.save(checkpoints)
             saved = time.perf_counter()
             if callback is not None and workers.rank == 0:
-                callback(model, history)
+                with torch.random.fork_rng([like.device] if like.is_cuda else []):
+                    callback(model, history)  # what it draws does not change the run
             _stop_if(interrupts, run, total, checkpoints)
         bar.close()
     model.eval()
@@ -260,7 +272,7 @@ class _Losses(nn.Module):
         """Their sums over the batch, [3], nats; the first is differentiable."""
         noise = () if epsilon is None else (epsilon,)
         draw: Draw = self.model(x, num_samples, *noise)
-        value = self.objective(draw) if step is None else self.objective(draw, step)
+        value = self.objective(draw) if step is None else self.objective(draw, step=step)
         if value.shape != (len(x),):
             raise ValueError(
                 f"The objective returned shape {list(value.shape)}; expected [{len(x)}], one "
@@ -330,11 +342,16 @@ class _Run:
         self.log: list[Tensor] = []  # a row a step: sums of objective, rate, distortion; norm
         self.skip = skip
         self.failed = torch.zeros((), dtype=torch.bool, device=device)
-        self.averages = None
+        self.averages: list[Tensor] | None = None
         if ema is not None:
-            self.averages = {
-                name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
-            }
+            self.averages = [p.detach().clone() for p in self.parameters]
+        self.buffers: list[Tensor] = []
+
+    def begin(self) -> None:
+        """Before a step: no gradients, and buffers remembered, such as batch norm's averages."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.buffers = [b.clone() for b in self.model.buffers()]
 
     @torch.no_grad()
     def update(self, totals: Tensor, clip: float | None, on_nan: str) -> None:
@@ -342,7 +359,7 @@ class _Run:
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, clip, norm)
-        finite_sum = totals.sum() + norm
+        finite_sum = totals[0] + norm
         if norm.is_cuda and self.opt.defaults.get("fused"):
             good = finite_sum.isfinite()
             if on_nan == "stop":  # nothing moves after the first failure, whenever it is noticed
@@ -352,13 +369,17 @@ class _Run:
                 good = good & (norm <= self.skip)
             self.opt.grad_scale, self.opt.found_inf = None, (~good).float()  # type: ignore[attr-defined]
             self.opt.step()
-        elif not math.isfinite(finite_sum):
-            self.failed.fill_(on_nan == "stop")
-        elif self.skip is None or norm <= self.skip:
+            for buffer, before in zip(self.model.buffers(), self.buffers):
+                buffer.copy_(torch.where(good, buffer, before))
+        elif math.isfinite(finite_sum) and (self.skip is None or norm <= self.skip):
             self.opt.step()
+        else:
+            self.failed |= (on_nan == "stop") and not math.isfinite(finite_sum)
+            for buffer, before in zip(self.model.buffers(), self.buffers):
+                buffer.copy_(before)
         if self.averages is not None and self.ema is not None:
             decay = min(self.ema, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(list(self.averages.values()), list(self.parameters), 1 - decay)
+            torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         self.log.append(torch.cat((totals, norm.to(totals.dtype).view(1))))
         self.step += 1
 
@@ -367,13 +388,13 @@ class _Run:
         if not self.failed:
             return
         log = torch.stack(self.log)
-        i = int((~log.isfinite().all(1)).nonzero()[0])
+        i = int((~log[:, [0, 3]].isfinite().all(1)).nonzero()[0])
         objective, rate, distortion, norm = log[i].tolist()
         step = (self.step - 1) // self.num_batches * self.num_batches + i
-        if not math.isfinite(distortion):
-            cause = "log p(x|z) is not: look for log(0), a scale near 0, or logits that overflow"
-        elif not math.isfinite(rate):
+        if not math.isfinite(rate):
             cause = "the KL is not: q(z|x)'s log-variance or mean overflows; bound it, or clip"
+        elif not math.isfinite(distortion):
+            cause = "log p(x|z) is not: look for log(0), a scale near 0, or logits that overflow"
         elif not math.isfinite(objective):
             cause = "rate and distortion are finite: look into the objective"
         else:
@@ -396,7 +417,7 @@ class _Run:
     def end_epoch(self, seconds: float, order: tuple[Tensor, ...]) -> None:
         """Write the epoch's means into the history: the one time that the log is read."""
         log, counts = torch.stack(self.log).double().cpu(), torch.tensor([len(i) for i in order])
-        finite = log.isfinite().all(1)
+        finite = log[:, [0, 3]].isfinite().all(1)
         made = finite if self.skip is None else finite & (log[:, 3] <= self.skip)
         objective, rate, distortion = (log[finite, :3].sum(0) / counts[finite].sum()).tolist()
         self.history.append(
@@ -421,7 +442,11 @@ class _Run:
         if self.averages is None:
             return None
         state = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
-        return state | {name: t.clone() for name, t in self.averages.items()}
+        averages = {id(p): t for p, t in zip(self.parameters, self.averages)}
+        for name, p in self.model.named_parameters(remove_duplicate=False):  # tied ones, too
+            if id(p) in averages:
+                state[name] = averages[id(p)].clone()
+        return state
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -442,8 +467,8 @@ class _Run:
         if checkpoints is None:
             return
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        for name, t in (self.averages or {}).items():
-            tensors[f"ema.{name}"] = t
+        for i, t in enumerate(self.averages or []):
+            tensors[f"ema.{i}"] = t
         numbers: dict[int, dict[str, Any]] = {}
         state = self.opt.state_dict()
         for i, entries in state["state"].items():
@@ -463,7 +488,10 @@ class _Run:
             "step": self.step,
             "seconds": self.seconds,
             "history": self.history.columns(),
-            "param_groups": state["param_groups"],
+            "param_groups": [
+                {key: v.item() if isinstance(v, Tensor) else v for key, v in group.items()}
+                for group in state["param_groups"]
+            ],
             "optimizer": numbers,
         }
         checkpoints.write(self.step, tensors, description)
@@ -484,11 +512,13 @@ class _Run:
                 f"for {epochs}; expected at least as many: ask for more, or choose another out."
             )
         self.model.load_state_dict(_under("model.", tensors))
-        if self.averages is not None:
-            for name, t in _under("ema.", tensors).items():
-                self.averages[name].copy_(t)
+        for i, t in _under("ema.", tensors).items():
+            self.averages[int(i)].copy_(t)  # type: ignore[index]
         state = self.opt.state_dict()
-        state["param_groups"] = saved["param_groups"]
+        for group, numbers in zip(state["param_groups"], saved["param_groups"]):
+            for key, value in numbers.items():
+                now = group.get(key)
+                group[key] = torch.full_like(now, value) if isinstance(now, Tensor) else value
         state["state"] = {int(i): dict(numbers) for i, numbers in saved["optimizer"].items()}
         for name, tensor in _under("optimizer.", tensors).items():
             i, key = name.split(".", 1)
@@ -543,10 +573,10 @@ def _mean_objective(
     step: Tensor | None,
 ) -> float:
     total = 0.0
-    arguments = () if step is None else (step,)
+    arguments = {} if step is None else {"step": step}
     with seeded(model, seed):  # the same noise after every epoch
         for batch in x.split(1000):
-            total += objective(model(batch, num_samples), *arguments).double().sum().item()
+            total += objective(model(batch, num_samples), **arguments).double().sum().item()
     return total / len(x)
 
 
@@ -593,7 +623,7 @@ def _progress(total: int, done: int, show: bool) -> Any:
 
 def _name(thing: Any) -> str:
     """A name that is the same in another process: no address in memory."""
-    name = getattr(thing, "__qualname__", None) or repr(thing)
+    name = thing if isinstance(thing, str) else getattr(thing, "__qualname__", None) or repr(thing)
     return re.sub(r" at 0x[0-9a-f]+", "", name)
 
 
@@ -601,18 +631,17 @@ def _describe(model: nn.Module) -> str:
     """The model's parts and shapes, a line each."""
     shapes = [f"{name} {list(t.shape)} {t.dtype}" for name, t in model.state_dict().items()]
     parts = [f"{name}: {_name(getattr(model, name, None))}" for name in ("likelihood", "prior")]
-    return "\n".join([*str(model).splitlines(), *shapes, *parts])
+    return _name("\n".join([*str(model).splitlines(), *shapes, *parts]))
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _check_number(name: str, value: Any, expected: str, below: float = math.inf) -> None:
-    if value is None and name != "lr":
-        return
-    if not (isinstance(value, int | float) and 0 < value < below):
+def _number(name: str, value: Any, expected: str, below: float = math.inf) -> float:
+    if not (isinstance(value, int | float | np.number) and 0 < value < below):
         raise ValueError(f"{name} is {value!r}; expected {expected}.")
+    return float(value)
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

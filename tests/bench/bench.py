@@ -401,7 +401,9 @@ def nll(settings, pythons):
 
 def print_case(result):
     updates = math.ceil(result["examples"] / result["batch_size"])
-    where = result["gpu"] or f"{result['threads']} thread(s)"
+    where = result["gpu"] or (
+        "1 thread" if result["threads"] == 1 else f"{result['threads']} threads"
+    )
     print(
         f"\n{result['net']} on {result['images']}, batch {result['batch_size']}, {where}; "
         f"{result['rounds']} rounds of {updates} updates"

@@ -195,8 +195,10 @@ def main():
         written.clear()
         try:
             tensors, columns = run(name, folder)
-        except Exception as error:  # the other process has it too; go on with the next case
-            print(f"{name} failed: {error!r}", file=sys.stderr)
+        except Exception as error:
+            if len(names) == 1:
+                raise
+            print(f"{name} failed: {error!r}", file=sys.stderr)  # in both; on to the next case
             continue
         ours = [path for path in written if path.startswith(str(folder / name))]
         metadata = {"history": json.dumps(columns), "written": json.dumps(ours)}

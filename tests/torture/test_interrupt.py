@@ -144,9 +144,7 @@ def test_pressed_in_validation_or_in_a_callback_it_is_not_lost(tmp_path):
         "callback": {"objective": Presses(None), "callback": lambda *_: press()},
     }.items():
         with pytest.raises(KeyboardInterrupt, match="Stopped after step 4 of 8"):
-            vaelib.fit(
-                small(), grey(), epochs=2, batch_size=25, out=tmp_path / name, **keywords
-            )
+            vaelib.fit(small(), grey(), epochs=2, batch_size=25, out=tmp_path / name, **keywords)
         assert newest(tmp_path / name).name == "step_000000004.safetensors"
 
 

@@ -133,9 +133,7 @@ def test_a_bad_value_is_found_in_its_batch_and_named(tmp_path, likelihood, value
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     batch = int((order == bad).nonzero()) // 60
     with pytest.raises(ValueError, match=says):
-        vaelib.fit(
-            model, Rows(x), objective=objective, epochs=1, batch_size=60, out=tmp_path
-        )
+        vaelib.fit(model, Rows(x), objective=objective, epochs=1, batch_size=60, out=tmp_path)
     assert steps == list(range(batch))
     assert all(t.isfinite().all() for t in state(model).values())
     x[bad] = 0.5  # repaired, the folder is no obstacle

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -90,10 +91,21 @@ def test_each_group_of_parameters_keeps_its_own_rate_under_a_schedule(tmp_path):
     assert rates == [*expected, *expected[:6], *expected[6:]]
 
 
-def test_an_optimizer_whose_rate_is_a_tensor_can_be_saved(tmp_path):
-    assert_same_bits_after_a_cut(
-        small, tmp_path, optimizer=lambda p: torch.optim.Adam(p, lr=torch.tensor(1e-3))
-    )
+def test_an_optimizer_whose_rate_is_a_tensor_is_saved_or_refused_before_the_first_step(tmp_path):
+    steps = []
+
+    def optimizer(parameters):
+        made = torch.optim.Adam(parameters, lr=torch.tensor(1e-3))
+        made.register_step_pre_hook(lambda *_: steps.append(1))
+        return made
+
+    try:
+        vaelib.fit(small(), grey(), optimizer=optimizer, out=tmp_path / "refused", epochs=1)
+    except (ValueError, TypeError) as error:
+        assert re.search("optimizer|lr", str(error))
+        assert steps == []
+    else:
+        assert_same_bits_after_a_cut(small, tmp_path, optimizer=optimizer)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +200,12 @@ def by_name(draw, *, step):
 
 @pytest.mark.parametrize(
     "objective",
-    [weighted, by_name, functools.partial(weighted, beta=4.0), lambda d, step: weighted(d, 1.0, step)],
+    [
+        weighted,
+        by_name,
+        functools.partial(weighted, beta=4.0),
+        lambda d, step: weighted(d, 1.0, step),
+    ],
 )
 @pytest.mark.parametrize("validation", [None, grey(20)])
 def test_the_step_is_given_to_the_argument_of_its_name(objective, validation):

@@ -1,5 +1,6 @@
 """Two processes under torchrun, on the CPU: the single process's run, to rounding."""
 
+import contextlib
 import json
 import os
 import signal
@@ -44,10 +45,8 @@ def end(process):
     try:
         output = process.communicate(timeout=3 * PATIENCE)[0]
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     return process.returncode, output
 
 
@@ -59,7 +58,11 @@ def torchrun(folder, names, **keywords):
 def results(folder, name, rank):
     with safe_open(folder / f"{name}.{rank}", framework="pt") as file:
         tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(file.metadata()["history"]), json.loads(file.metadata()["written"])
+        return (
+            tensors,
+            json.loads(file.metadata()["history"]),
+            json.loads(file.metadata()["written"]),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -127,15 +130,14 @@ def test_a_model_that_draws_its_own_noise_trains(single, together, name):
     assert abs(history["train"][-1] - alone[-1]) < 0.2 * gain
 
 
-def test_one_bad_example_in_one_process_stops_both_with_the_single_processs_error(
-    single, together
-):
+def test_one_bad_example_in_one_process_stops_both_with_the_single_processs_error(single, together):
     indices, expected = single("stopping")
     for rank in (0, 1):
         tensors, error, _ = result_of(together, "stopping", rank)
         assert torch.equal(tensors["indices"], indices["indices"])
-        assert error["error"].split("Last checkpoint")[0].split("Of its parts")[0][:40] == (
-            expected["error"].split("Last checkpoint")[0].split("Of its parts")[0][:40]
+        assert (
+            error["error"].split("Last checkpoint")[0].split("Of its parts")[0][:40]
+            == (expected["error"].split("Last checkpoint")[0].split("Of its parts")[0][:40])
         )
 
 
