@@ -62,6 +62,14 @@ def flips_in_the_header(content, dice):
         content[dice.randrange(8 + size)] = dice.choice(b'0123456789{}[]",:\\ \0\xff')
 
 
+def digit(content, dice):
+    """Another number in the header, or in the description within: valid JSON again."""
+    size = struct.unpack("<Q", content[:8])[0]
+    content[dice.choice([i for i in range(8, 8 + size) if content[i : i + 1].isdigit()])] = (
+        dice.choice(b"0123456789")
+    )
+
+
 def truncation(content, dice):
     del content[dice.randrange(len(content)) :]
 
@@ -113,14 +121,14 @@ def header_fields(content, dice):
 
 
 MUTATIONS = [flips, flips_in_the_header, truncation, insertion, removal, exchange, header_length]
-MUTATIONS += [header_fields, header_fields]
+MUTATIONS += [header_fields, header_fields, digit]
 
 
 @pytest.mark.parametrize("which", ["a model", "a checkpoint"])
 def test_a_mutated_file_never_loads_as_another(tmp_path, files, little_memory, which):
     source = files[which == "a checkpoint"]
     read = read_tensors if which == "a checkpoint" else _load
-    expected, _ = read(source)
+    expected, expected_description = read(source)
     original, dice = source.read_bytes(), random.Random(3)
     path, outcomes = tmp_path / "mutated.safetensors", {"refused": 0, "the same": 0}
     for i in range(COUNT):
@@ -129,13 +137,14 @@ def test_a_mutated_file_never_loads_as_another(tmp_path, files, little_memory, w
         path.write_bytes(content)
         try:
             with nothing_run():
-                tensors, _ = read(path)
+                tensors, description = read(path)
         except (ValueError, OSError):
             outcomes["refused"] += 1
             continue
         except BaseException as error:
             raise AssertionError(f"Mutation {i}, {mutation.__name__}: {error!r}") from error
         assert same_bits(tensors, expected), f"mutation {i}, {mutation.__name__}"
+        assert description == expected_description, f"mutation {i}, {mutation.__name__}"
         outcomes["the same"] += 1
     assert outcomes["refused"] > COUNT / 2
 
@@ -149,8 +158,8 @@ HOSTILE = [
     None, True, 0, -1, 5, 2**31, 10**12, 10**400, 0.5, 1e-320, 1e308, float("inf"), float("nan"),
     "", "a", "architecture", "relu", "bernoulli", "__import__('os')", "\ud800", "\0", "a" * 10**5,
     [], {}, [[]], ["a", 10**10], [[0], 10**10], [1] * 10**4, [10**9] * 3, [0], [-1, -16], [4, 4],
-    {"gaussian": 0.1}, {"gaussian": "1"}, {"gaussian": [1]}, {"factory": "mlp_vae"}, {"a": {"a": 1}},
-    ["architecture"], {"architecture": None}, {"architecture": []}, {"__class__": "os"},
+    {"gaussian": 0.1}, {"gaussian": "1"}, {"gaussian": [1]}, {"factory": "mlp_vae"},
+    {"a": {"a": 1}}, ["architecture"], {"architecture": None}, {"architecture": []}, {"__class__": "os"},
 ]  # fmt: skip
 TEXTS = ["", "{", "[" * 10**5, '{"a":' * 10**5, "9" * 5000, "NaN", "\0", '{"a": 1, "a": 2}', "nul"]
 TEXTS += ['{"architecture": ' + "[" * 10**4 + "]" * 10**4 + "}"]

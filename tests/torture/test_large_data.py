@@ -253,7 +253,7 @@ def test_grey_is_ink_as_often_as_it_is_grey(dtype):
 
 @pytest.mark.parametrize("which", ["data", "validation"])
 def test_an_array_that_may_not_be_written_is_read_without_a_warning(tmp_path, which):
-    """As np.load with mmap_mode="r", np.frombuffer and JAX give them. torch warns once a process."""
+    """As np.load with mmap_mode="r" and JAX give them. torch warns once, in a fresh process."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""What callers may well pass: numbers of NumPy's, other optimizers, tied weights, own objectives."""
+"""What callers may well pass: NumPy's numbers, other optimizers, tied weights, own objectives."""
 
 import functools
 import math
