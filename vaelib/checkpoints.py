@@ -46,13 +46,15 @@ class Checkpoints:
         if fcntl is not None:
             try:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
-            except OSError as error:
+            except BlockingIOError as error:
                 self.lock.close()
                 raise BlockingIOError(
                     error.errno,
                     f"{self.out} is in use by another process that trains there; expected a "
                     "folder of its own for each run: wait for it, or choose another out",
                 ) from error
+            except OSError:  # a file system without locks: nothing guards the folder there
+                pass
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -95,12 +97,12 @@ class Checkpoints:
     def write(self, step: int, tensors: Mapping[str, Tensor], description: dict[str, Any]) -> None:
         """Add the state after `step` updates; then remove all but the last two."""
         path = self.out / f"step_{step:09d}.safetensors"
+        for cut in self.out.glob("step_*.part"):  # left by a killed process: room for this one
+            cut.unlink()
         write_tensors(path, tensors, description | {"settings": self.settings})
         self.last = path
         for old in self.paths()[:-KEPT]:
             old.unlink()
-        for cut in self.out.glob("step_*.part"):  # left by a killed process
-            cut.unlink()
 
     def _refuse_other(self, path: Path, saved: dict[str, Any]) -> None:
         for name in sorted(self.settings.keys() | saved.keys()):

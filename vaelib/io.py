@@ -115,7 +115,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(
             f"{path} is damaged, or no safetensors file ({error}); expected one that vaelib.save "
             "wrote: fetch or save it again. Pickles are never opened."
@@ -125,7 +125,10 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
         raise ValueError(f"{path} was not written by vaelib: expected the format {FORMAT!r}.")
     if metadata.get("sha256") != _digest(text, tensors):
         raise ValueError(f"{path} is damaged: its SHA-256 is wrong; fetch or save it again.")
-    return tensors, json.loads(text)
+    try:
+        return tensors, json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no file of vaelib's: its description is no JSON.") from error
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:

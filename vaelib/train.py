@@ -254,6 +254,7 @@ def fit(
                     callback(model, history)  # what it draws does not change the run
             _stop_if(interrupts, run, total, checkpoints)
         bar.close()
+        _stop_if(interrupts, run, total, checkpoints)
     model.eval()
     history.ema = run.averaged_state()
     return history

@@ -36,7 +36,9 @@ class Workers:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module, its gradients averaged over the processes."""
-        return DistributedDataParallel(module) if self.size > 1 else module
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, find_unused_parameters=True)
 
     def no_sync(self, module: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
         """Keep gradients here until the last part of a batch."""
