@@ -126,9 +126,12 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     if metadata.get("sha256") != _digest(text, tensors):
         raise ValueError(f"{path} is damaged: its SHA-256 is wrong; fetch or save it again.")
     try:
-        return tensors, json.loads(text)
+        description = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no file of vaelib's: its description is no JSON.") from error
+    if not isinstance(description, dict):
+        raise ValueError(f"{path} is no file of vaelib's: its description is no JSON object.")
+    return tensors, description
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:

@@ -164,6 +164,7 @@ def fit(
         "threads": torch.get_num_threads(),
     }
     workers = Workers(like.device)
+    losses = workers.wrap(_Losses(model, objective))  # every process gets the first one's weights
     noise = _Noise(model, px_z, num_samples, seed)
     run = _Run(model, opt, noise, ema, skip, num_batches)
     history, checkpoints = run.history, None
@@ -178,7 +179,6 @@ def fit(
     ):
         if out is not None:
             run.resume(checkpoints, workers, epochs, seed)
-        losses = workers.wrap(_Losses(model, objective))
         fast = _compiled(losses, like.device) if compile else losses
         share, _ = workers.share(min(batch_size, len(source)))
         part_size = math.ceil((share.stop - share.start) / accumulate)
