@@ -183,10 +183,12 @@ def _same_tensors(path: str | Path, model: nn.Module, tensors: Mapping[str, Tens
     theirs = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
     for name in sorted(ours.keys() | theirs.keys()):
         mine, read = ours.get(name), theirs.get(name)
-        if mine is None or read is None or mine[0] != read[0]:
+        same = mine is not None and read is not None and mine[0] == read[0]
+        if not same or mine[1].is_floating_point != read[1].is_floating_point:  # type: ignore[index]
             raise ValueError(
-                f"{path} holds another model: {name!r} is {read and list(read[0])} in the file and "
-                f"{mine and list(mine[0])} in the model; expected the same names and shapes."
+                f"{path} holds another model: {name!r} is {read and (list(read[0]), read[1])} in "
+                f"the file and {mine and (list(mine[0]), mine[1])} in the model; expected the same "
+                "names and shapes."
             )
 
 

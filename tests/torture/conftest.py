@@ -5,6 +5,8 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch, and for the children
 os.environ["VAELIB_PROGRESS"] = "0"
 
+import signal
+
 import pytest
 import torch
 import torture
@@ -32,3 +34,11 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**29, hard))
     yield
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard():
+    """A shell starts jobs in the background with SIGINT ignored, and so would every child here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -93,10 +93,11 @@ def bad_for_some(draw):
 
 
 def killing(draw, step):
-    """Kill a process in its first life, in the midst of the second epoch."""
-    victim = os.environ.get("VICTIM")
-    if torch.is_grad_enabled() and int(step) == 20 and ATTEMPT == 0 and victim == str(RANK):
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Kill a process in each of its first lives, from the midst of the second epoch on."""
+    victims = os.environ.get("VICTIMS", "")  # the rank to kill in the first life, in the second ...
+    if torch.is_grad_enabled() and int(step) == 20 + 5 * ATTEMPT:
+        if victims[ATTEMPT : ATTEMPT + 1] == str(RANK):
+            os.kill(os.getpid(), signal.SIGKILL)
     if FOLDER is not None and torch.is_grad_enabled():
         with open(FOLDER / f"steps.{RANK}.{ATTEMPT}", "a") as file:
             file.write(f"{int(step)}\n")
