@@ -165,6 +165,9 @@ def _describe(model: nn.Module) -> dict[str, Any] | None:
 
 def _build(architecture: dict[str, Any], most_layers: int | None = None) -> VAE:
     keywords = dict(architecture)
+    for name in ("x_shape", "hidden"):
+        if not all(type(n) is int and n > 0 for n in keywords[name]):  # or a product repeats a list
+            raise ValueError(f"{name} is {keywords[name]!r:.60}; expected positive whole numbers.")
     factory = keywords.pop("factory")
     if factory != "mlp_vae":
         raise ValueError(f"factory is {factory!r}; expected 'mlp_vae'.")

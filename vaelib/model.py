@@ -138,7 +138,7 @@ class VAE(nn.Module):
 
     def forward(self, x: Data, num_samples: int = 1, noise: Tensor | None = None) -> Draw:
         """The same as `draw`."""
-        return self.draw(x, num_samples, noise)
+        return self.draw(x, num_samples) if noise is None else self.draw(x, num_samples, noise)
 
     @torch.no_grad()
     def sample(self, n: int = 1, mean: bool = True) -> Tensor:

@@ -295,7 +295,8 @@ class _Noise:
         like = tensor_like(model)
         self.dtype, self.device = like.dtype, like.device
         self.latents = None  # a model that takes no noise draws its own
-        if "noise" in inspect.signature(model.forward).parameters:
+        methods = (model.forward, getattr(model, "draw", model.forward))
+        if all("noise" in inspect.signature(method).parameters for method in methods):
             self.latents = (num_samples, int(model.latent_dim))  # type: ignore[arg-type]
         self.event_shape = px_z.event_shape if is_bernoulli(px_z) else None
         self.orders = torch.Generator().manual_seed(seed)

@@ -4,6 +4,7 @@ PyTorch's DistributedDataParallel averages the gradients; here stands only who c
 """
 
 import atexit
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,7 +23,15 @@ class Workers:
             if not dist.is_initialized():
                 if device.type == "cuda":
                     torch.cuda.set_device(device)
-                dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+                # After a restart the store still has the addresses of processes that are gone.
+                store, rank, size = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
+                life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+                dist.init_process_group(
+                    "nccl" if device.type == "cuda" else "gloo",
+                    store=dist.PrefixStore(life, store),  # type: ignore[attr-defined]
+                    rank=rank,
+                    world_size=size,
+                )
                 atexit.register(dist.destroy_process_group)
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
 

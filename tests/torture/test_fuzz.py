@@ -209,13 +209,17 @@ def test_a_forged_file_with_a_right_hash_is_refused_or_harmless(
     """Its author knows the format: the description is whatever JSON, or none, its SHA-256 right."""
     tensors, description = read_tensors(files[0])
     dice, path, real = random.Random(4), tmp_path / "forged.safetensors", json.dumps
-    refused = 0
-    for i in range(COUNT):
-        forged, text = hostile_tensors(tensors, dice), None
-        if i < len(TEXTS) or dice.random() < 0.02:
-            text = TEXTS[i % len(TEXTS)]
+    texts = [*TEXTS]
+    for name in description["architecture"]:  # each value in each place, then several at random
+        for value in HOSTILE:
+            texts.append(real({"architecture": description["architecture"] | {name: value}}))
+    refused, count = 0, len(texts) + COUNT
+    for i in range(count):
+        forged, text = tensors, None
+        if i < len(texts):
+            text = texts[i]
         else:
-            edited = description
+            forged, edited = hostile_tensors(tensors, dice), description
             for _ in range(dice.choice([0, 1, 1, 2, 3])):
                 edited = hostile_edit(edited, dice)
             text = real(edited)
@@ -236,7 +240,7 @@ def test_a_forged_file_with_a_right_hash_is_refused_or_harmless(
             for name, t in model.state_dict().items():
                 assert torch.equal(t, forged[name].to(t.dtype))
             assert all(p.is_floating_point() for p in model.parameters())
-    assert refused > COUNT / 2
+    assert refused > count / 2
 
 
 def test_shapes_that_overflow_are_refused(tmp_path):
