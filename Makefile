@@ -46,8 +46,7 @@ types: .venv/.ready
 
 unit: .venv/.ready
 	$(ONE_THREAD) $(PYTEST) -q tests/unit tests/gpu tests/bench tests/torture \
-	  --ignore tests/torture/test_torchrun.py
-	$(ONE_THREAD) $(PYTEST) -q tests/torture/test_torchrun.py -k rounding
+	  -k "not ctrl_c_under_torchrun"
 
 # Stamps and form first, for they take seconds; then every chapter runs, two at a time.
 chapters: .venv/.ready
