@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .data import Data, as_tensor, check_data
+from .data import Data, check_data
 
 SAMPLED = 256  # examples that stand for a data set too large to be read twice
 
@@ -72,7 +72,7 @@ class Streamed:
     def _loader(self, indices: Sequence[Tensor], num_workers: int) -> DataLoader[Any]:
         return DataLoader(
             self.dataset,
-            batch_sampler=[index.tolist() for index in indices],
+            batch_sampler=(index.tolist() for index in indices),  # a batch's numbers at a time
             num_workers=num_workers,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator().manual_seed(0),  # the caller's is not to move
@@ -124,5 +124,5 @@ def draw_ink(grey: Tensor, dtype: torch.dtype, words: Tensor) -> Tensor:
 
 
 def _fingerprint(x: Tensor, count: int) -> str:
-    content = as_tensor(x).detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    content = x.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
     return f"{[count, *x.shape[1:]]} {hashlib.sha256(content.data).hexdigest()[:16]}"

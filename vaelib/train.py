@@ -166,7 +166,7 @@ def fit(
     workers = Workers(like.device)
     losses = workers.wrap(_Losses(model, objective))  # every process gets the first one's weights
     noise = _Noise(model, px_z, num_samples, seed)
-    run = _Run(model, opt, noise, ema, skip, num_batches)
+    run = _Run(model, parameters, opt, noise, ema, skip, num_batches)
     history, checkpoints = run.history, None
     if out is not None and workers.rank == 0:
         checkpoints = Checkpoints(out, settings)
@@ -330,6 +330,7 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
+        parameters: list[nn.Parameter],
         opt: torch.optim.Optimizer,
         noise: _Noise,
         ema: float | None,
@@ -337,7 +338,7 @@ class _Run:
         num_batches: int,
     ) -> None:
         self.model, self.opt, self.noise, self.ema = model, opt, noise, ema
-        self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = list(parameters)
         self.history = History()
         self.step, self.seconds, self.num_batches = 0, 0.0, num_batches
         device = tensor_like(model).device

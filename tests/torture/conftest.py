@@ -11,6 +11,8 @@ import pytest
 import torch
 import torture
 
+import vaelib
+
 torch.set_num_threads(1)
 
 
@@ -20,6 +22,14 @@ def uncut(tmp_path_factory):
     run = torture.Run(tmp_path_factory.mktemp("uncut"))
     run.finish()
     return run
+
+
+@pytest.fixture(scope="session")
+def whole():
+    """Weights and history of the small run that nothing cuts."""
+    model = torture.small()
+    history = vaelib.fit(model, torture.grey(), **torture.KEYWORDS)
+    return torture.state(model), history
 
 
 @pytest.fixture

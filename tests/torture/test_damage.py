@@ -6,15 +6,9 @@ import struct
 import pytest
 import torch
 from safetensors.torch import save_file
-from torture import contents, grey, measured, same_bits, small, state
+from torture import KEYWORDS, Cut, contents, grey, measured, same_bits, small, state
 
 import vaelib
-
-KEYWORDS = {"epochs": 4, "batch_size": 25, "ema": 0.9}
-
-
-class Cut(Exception):
-    pass
 
 
 class Bomb:
@@ -108,13 +102,6 @@ DAMAGES = [
     a_torch_file,
     a_text,
 ]
-
-
-@pytest.fixture(scope="module")
-def whole():
-    model = small()
-    history = vaelib.fit(model, grey(), **KEYWORDS)
-    return state(model), history
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

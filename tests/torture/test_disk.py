@@ -5,20 +5,22 @@ import signal
 import sys
 
 import pytest
-from torture import Run, assert_same_outcome, contents, grey, measured, same_bits, small, state
+from torture import (
+    KEYWORDS,
+    Run,
+    assert_same_outcome,
+    contents,
+    grey,
+    measured,
+    same_bits,
+    small,
+    state,
+)
 
 import vaelib
 
-KEYWORDS = {"epochs": 4, "batch_size": 25, "ema": 0.9}
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
 NOBODY = 65534
-
-
-@pytest.fixture(scope="module")
-def whole():
-    model = small()
-    history = vaelib.fit(model, grey(), **KEYWORDS)
-    return state(model), history
 
 
 def assert_the_run_can_go_on(folder, whole):

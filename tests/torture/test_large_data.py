@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
-from torture import grey, measured, same_bits, small, state
+from torture import Cut, grey, measured, same_bits, small, state
 
 import vaelib
 
@@ -64,10 +64,6 @@ def test_data_read_a_batch_at_a_time_give_the_bits_of_resident_data(tmp_path, wa
     assert torch.equal(torch.get_rng_state(), before)
     assert same_bits(state(streamed), state(resident))
     assert measured(history) == measured(expected)
-
-
-class Cut(Exception):
-    pass
 
 
 @pytest.mark.parametrize("way", ["memmap, read only", "(x, y)"])

@@ -71,34 +71,29 @@ class Steps:
         self.count += model.training
 
 
-def overflowing_likelihood(when):
-    """Logits of 3e38: their softplus, summed over pixels, is infinite."""
+def going_wrong(when, part, change):
+    """A model of which the part's output is changed in the step given."""
     model = small()
     steps = Steps(model, when)
-    model.decoder.register_forward_hook(
-        lambda module, _, out: out.abs() * 0 + 3e38 if getattr(steps, "bad", False) else out
+    getattr(model, part).register_forward_hook(
+        lambda module, _, out: change(out) if getattr(steps, "bad", False) else out
     )
     return model
+
+
+def overflowing_likelihood(when):
+    """Logits of 3e38: their softplus, summed over pixels, is infinite."""
+    return going_wrong(when, "decoder", lambda out: out.abs() * 0 + 3e38)
 
 
 def overflowing_kl(when):
     """A mean of 1e20: its square is more than float32 holds, and the logits are not."""
-    model = small()
-    steps = Steps(model, when)
-    model.encoder.register_forward_hook(
-        lambda module, _, out: out * 0 + 1e20 * FIRST_HALF if getattr(steps, "bad", False) else out
-    )
-    return model
+    return going_wrong(when, "encoder", lambda out: out * 0 + 1e20 * FIRST_HALF)
 
 
 def overflowing_posterior(when):
     """A log-variance of 400: sigma is infinite, and so is all that follows from it."""
-    model = small()
-    steps = Steps(model, when)
-    model.encoder.register_forward_hook(
-        lambda module, _, out: out * 0 + 400 if getattr(steps, "bad", False) else out
-    )
-    return model
+    return going_wrong(when, "encoder", lambda out: out * 0 + 400)
 
 
 MODELS = {

@@ -9,15 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
-from torture import amount, measured, same_bits, state
+from torture import Cut, amount, measured, same_bits, state
 
 import vaelib
 
 few = settings(max_examples=amount(12, 1000), deadline=None, derandomize=True, database=None)
-
-
-class Cut(Exception):
-    pass
 
 
 @st.composite

@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torture import grey, measured, same_bits, small, state
+from torture import Cut, grey, measured, same_bits, small, state
 
 import vaelib
 
 KEYWORDS = {"epochs": 3, "batch_size": 25}
-
-
-class Cut(Exception):
-    pass
 
 
 def cut_and_taken_up(make, out, **keywords):

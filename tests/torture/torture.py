@@ -21,6 +21,11 @@ from vaelib.io import read_tensors
 FULL = os.environ.get("VAELIB_TORTURE") == "full"
 PATIENCE = 120.0  # seconds until a child counts as hung, on a machine that is busy
 TIMES = ("seconds", "examples_per_second")
+KEYWORDS = {"epochs": 4, "batch_size": 25, "ema": 0.9}  # of `whole`, a run of 16 steps
+
+
+class Cut(Exception):
+    """What ends a run in a test, by way of its objective or its callback."""
 
 
 @functools.cache
