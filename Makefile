@@ -45,8 +45,7 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 unit: .venv/.ready
-	$(ONE_THREAD) $(PYTEST) -q tests/unit tests/gpu tests/bench tests/torture \
-	  -k "not ctrl_c_under_torchrun"
+	$(ONE_THREAD) $(PYTEST) -q tests/unit tests/gpu tests/bench tests/torture
 
 # Stamps and form first, for they take seconds; then every chapter runs, two at a time.
 chapters: .venv/.ready

@@ -66,8 +66,16 @@ class Streamed:
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
         """The rows of each index, [b, ...], in order, read ahead where there is a GPU to feed."""
-        for rows in self._loader(indices, num_workers=2 if self.device.type == "cuda" else 0):
-            yield self._checked(rows).to(self.device, non_blocking=True)
+        loader = self._loader(indices, num_workers=2 if self.device.type == "cuda" else 0)
+        for index, rows in zip(indices, loader):
+            try:
+                x = self._checked(rows)
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f"{error} These are examples {index[:8].tolist()} and so on, a batch of "
+                    f"{len(index)}."
+                ) from error
+            yield x.to(self.device, non_blocking=True)
 
     def _loader(self, indices: Sequence[Tensor], num_workers: int) -> DataLoader[Any]:
         return DataLoader(
@@ -75,7 +83,8 @@ class Streamed:
             batch_sampler=(index.tolist() for index in indices),  # a batch's numbers at a time
             num_workers=num_workers,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator().manual_seed(0),  # the caller's is not to move
+            # The caller's is not to move; another order makes a random data set draw anew.
+            generator=torch.Generator().manual_seed(hash(tuple(indices[0].tolist()))),
         )
 
     def _checked(self, rows: Any) -> Tensor:

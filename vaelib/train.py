@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -97,7 +97,8 @@ def fit(
     Under `torchrun` the call is distributed data-parallel: each process takes its slice of every
     batch, and the result is the single process's to rounding. The noise is handed to models whose
     `forward` has an argument `noise`, as all of vaelib's; one that draws its own gets the same
-    distribution, not the same numbers.
+    distribution, not the same numbers. Batch norm is the exception, here and with `accumulate`:
+    its statistics are those of a process's slice and of a part.
 
     The caller's random state is left as it was; the same seed gives the same bits on the same
     CPU with the same thread count, which `fit` never changes. Raises ValueError and TypeError for
@@ -110,7 +111,8 @@ def fit(
     if epochs != 0:
         epochs = positive_int("epochs", epochs)
     lr = _number("lr", lr, "a positive, finite learning rate, such as 1e-3")
-    save_every = _number("save_every", save_every, "seconds between checkpoints")
+    if save_every != math.inf:
+        save_every = _number("save_every", save_every, "seconds between checkpoints, or math.inf")
     if clip is not None:
         clip = _number("clip", clip, "the greatest norm of a gradient, or None")
     if skip is not None:
@@ -120,6 +122,8 @@ def fit(
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(f"seed is {seed!r}; expected a whole number.")
     seed = int(seed)
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; expected a whole number of at most 63 bits and a sign.")
     _check_choice("precision", precision, ("float32", "bf16"))
     _check_choice("on_nan", on_nan, ("stop", "skip"))
 
@@ -232,16 +236,18 @@ def fit(
                 bar.update()
 
                 ended = run.step % num_batches == 0
-                due = bool(interrupts) or time.perf_counter() - saved > save_every
+                stop = workers.any(bool(interrupts))  # the processes agree on the step
+                due = stop or time.perf_counter() - saved > save_every
                 if on_nan == "stop" and (ended or due or like.device.type == "cpu"):
                     run.check_finite(order, checkpoints)
                 if due and not ended:
                     run.seconds = time.perf_counter() - started
                     run.save(checkpoints)
                     saved = time.perf_counter()
-                    _stop_if(interrupts, run, total, checkpoints)
+                    if stop:
+                        _stop(workers, run, total, out, checkpoints)
 
-            run.end_epoch(time.perf_counter() - started, order)
+            run.end_epoch(started, order)
             if validation is not None:
                 with run.averaged_weights():
                     mean = _mean_objective(model, validation, objective, num_samples, seed, step)
@@ -252,9 +258,11 @@ def fit(
             if callback is not None and workers.rank == 0:
                 with torch.random.fork_rng([like.device] if like.is_cuda else []):
                     callback(model, history)  # what it draws does not change the run
-            _stop_if(interrupts, run, total, checkpoints)
+            if workers.any(bool(interrupts)):
+                _stop(workers, run, total, out, checkpoints)
         bar.close()
-        _stop_if(interrupts, run, total, checkpoints)
+        if workers.any(bool(interrupts)):
+            _stop(workers, run, total, out, checkpoints)
     model.eval()
     history.ema = run.averaged_state()
     return history
@@ -417,9 +425,10 @@ class _Run:
             order[i],
         )
 
-    def end_epoch(self, seconds: float, order: tuple[Tensor, ...]) -> None:
+    def end_epoch(self, started: float, order: tuple[Tensor, ...]) -> None:
         """Write the epoch's means into the history: the one time that the log is read."""
         log, counts = torch.stack(self.log).double().cpu(), torch.tensor([len(i) for i in order])
+        seconds = time.perf_counter() - started  # now that the device is done
         finite = log[:, [0, 3]].isfinite().all(1)
         made = finite if self.skip is None else finite & (log[:, 3] <= self.skip)
         objective, rate, distortion = (log[finite, :3].sum(0) / counts[finite].sum()).tolist()
@@ -603,18 +612,20 @@ def _held_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _stop_if(interrupts: list[int], run: _Run, total: int, checkpoints: Checkpoints | None) -> None:
-    if interrupts:
-        after = f"Stopped after step {run.step} of {total}"
-        if checkpoints is None:
-            raise KeyboardInterrupt(
-                f"{after}; nothing was saved, and the model has the weights of that step. With "
-                "out=, a folder, the same call goes on where it was cut."
-            )
+def _stop(
+    workers: Workers, run: _Run, total: int, out: Any, checkpoints: Checkpoints | None
+) -> NoReturn:
+    workers.any(True)  # no process ends before the first one has saved
+    after = f"Stopped after step {run.step} of {total}"
+    if out is None:
         raise KeyboardInterrupt(
-            f"{after}, and saved {checkpoints.last}. Call fit again with the same arguments to "
-            "go on."
+            f"{after}; nothing was saved, and the model has the weights of that step. With "
+            "out=, a folder, the same call goes on where it was cut."
         )
+    raise KeyboardInterrupt(
+        f"{after}, and saved {checkpoints.last if checkpoints is not None else out}. Call fit "
+        "again with the same arguments to go on."
+    )
 
 
 def _progress(total: int, done: int, show: bool) -> Any:
@@ -632,6 +643,12 @@ def _name(thing: Any) -> str:
 
 def _describe(model: nn.Module) -> str:
     """The model's parts and shapes, a line each."""
+    for name, t in model.state_dict().items():
+        if not isinstance(t, Tensor):
+            raise TypeError(
+                f"The model's state dict has {name}, a {type(t).__name__}; expected tensors only, "
+                "since that is what a checkpoint keeps: make it a buffer."
+            )
     shapes = [f"{name} {list(t.shape)} {t.dtype}" for name, t in model.state_dict().items()]
     parts = [f"{name}: {_name(getattr(model, name, None))}" for name in ("likelihood", "prior")]
     return _name("\n".join([*str(model).splitlines(), *shapes, *parts]))

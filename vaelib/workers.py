@@ -27,7 +27,7 @@ class Workers:
                 store, rank, size = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
                 life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
                 dist.init_process_group(
-                    "nccl" if device.type == "cuda" else "gloo",
+                    "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
                     store=dist.PrefixStore(life, store),  # type: ignore[attr-defined]
                     rank=rank,
                     world_size=size,
@@ -59,6 +59,14 @@ class Workers:
         """Sum over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(totals)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process; on the CPU, so that no GPU is waited for."""
+        if self.size > 1:
+            flags = torch.tensor(float(flag))
+            dist.all_reduce(flags)
+            return bool(flags)
+        return flag
 
     def tell(self, value: Any) -> Any:
         """The first process's value, in every process."""

@@ -108,7 +108,7 @@ def waiting(draw, step):
     """Give a Ctrl-C the time to come, to all processes; or press it here, in one."""
     if torch.is_grad_enabled() and "PRESSED_BY" in os.environ:
         (FOLDER / f"waiting.{RANK}").write_text(str(int(step)))
-        if os.environ["PRESSED_BY"] == str(RANK) and int(step) == 18:
+        if os.environ["PRESSED_BY"] == str(RANK) and int(step) == int(os.environ["PRESSED_AT"]):
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)
     return vaelib.elbo(draw)

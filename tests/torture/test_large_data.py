@@ -10,6 +10,8 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, Te
 from torture import Cut, grey, measured, same_bits, small, state
 
 import vaelib
+from vaelib.batches import Streamed
+from vaelib.model import likelihood_of
 
 KEYWORDS = {"epochs": 3, "batch_size": 30, "num_samples": 2}  # the last batch has 10
 
@@ -170,6 +172,20 @@ def test_rows_of_changing_shapes_are_an_error():
 def test_a_dataset_of_whole_numbers_is_refused(dtype):
     with pytest.raises(TypeError, match="convert with"):
         vaelib.fit(small(), Rows(grey().to(dtype)))
+
+
+def test_a_bad_value_deep_in_a_dataset_is_named_with_its_batch():
+    x = grey(600).double() / 255
+    x[301] = 7.0  # not among the 256 that are looked at before the first step
+    with pytest.raises(ValueError, match=r"\[0, 1\].* These are examples \[\d+, .* a batch of 25"):
+        vaelib.fit(small().double(), TensorDataset(x), batch_size=25)
+
+
+def test_a_data_set_that_draws_in_worker_processes_draws_anew_each_epoch():
+    rows = Streamed(TensorDataset(grey()), likelihood_of(small()), torch.device("cpu"))
+    orders = [torch.randperm(100, generator=torch.Generator().manual_seed(i)) for i in (0, 1, 0)]
+    seeds = [rows._loader(order.split(25), 0).generator.initial_seed() for order in orders]
+    assert seeds[0] == seeds[2] != seeds[1]
 
 
 def test_a_dataset_without_a_length_is_refused_in_a_sentence():

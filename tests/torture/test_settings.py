@@ -42,6 +42,36 @@ def assert_same_bits_after_a_cut(make, out, **keywords):
     return whole
 
 
+@pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**63 - 1])
+def test_any_seed_of_64_bits_is_taken_up(tmp_path, seed):
+    assert_same_bits_after_a_cut(small, tmp_path, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**63, 2**64 - 1])
+def test_a_larger_seed_is_refused_in_a_sentence(seed):
+    with pytest.raises(ValueError, match=f"seed is {seed}; expected .* 63 bits"):
+        vaelib.fit(small(), grey(), seed=seed)
+
+
+def test_checkpoints_at_the_ends_of_epochs_only(tmp_path):
+    vaelib.fit(small(), grey(), out=tmp_path, save_every=math.inf, **KEYWORDS)
+    assert [p.name for p in sorted(tmp_path.glob("step*"))] == [
+        "step_000000008.safetensors",
+        "step_000000012.safetensors",
+    ]
+
+
+def test_state_that_no_checkpoint_keeps_is_refused_before_the_first_step():
+    class Counting(nn.Identity):
+        def get_extra_state(self):
+            return {"calls": 3}
+
+    model = small()
+    model.counting = Counting()
+    with pytest.raises(TypeError, match="counting._extra_state, a dict; expected tensors"):
+        vaelib.fit(model, grey())
+
+
 OPTIMIZERS = {
     "SGD": {},
     "SGD, nesterov": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
