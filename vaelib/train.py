@@ -4,6 +4,7 @@ Data live on the model's device, as they came (MNIST as uint8); a batch is an in
 Introduced in book/foundations/05_first_vae.ipynb; 06_training.ipynb shows why it is as it is.
 """
 
+import ctypes
 import inspect
 import math
 import os
@@ -179,6 +180,7 @@ def fit(
         checkpoints or nullcontext(),
         seeded(model, seed + workers.rank),
         values_checked(model),
+        _freed_memory_kept(),
         _held_interrupts() as interrupts,
     ):
         if out is not None:
@@ -590,6 +592,29 @@ def _mean_objective(
         for batch in x.split(1000):
             total += objective(model(batch, num_samples), **arguments).double().sum().item()
     return total / len(x)
+
+
+@contextmanager
+def _freed_memory_kept() -> Iterator[None]:
+    """Let glibc keep what a step frees, for the next step asks for it again.
+
+    Otherwise it returns the memory, and page faults take up to a fifth of a step on large images
+    (tests/bench/faults.py).
+    """
+    trim_threshold, mmap_threshold = -1, -3  # names in malloc.h
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, malloc_trim = libc.mallopt, libc.malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library
+        yield
+        return
+    mallopt(mmap_threshold, 2**25)  # the greatest that it takes
+    mallopt(trim_threshold, 2**31 - 1)
+    try:
+        yield
+    finally:
+        mallopt(trim_threshold, 2**26)  # where glibc's own adjustment ends
+        malloc_trim(0)
 
 
 @contextmanager

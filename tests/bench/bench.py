@@ -368,6 +368,10 @@ def growth(settings, pythons):
             examples=settings["test_examples"],
         ),
         "memmap": memory("memmap_memory", "rows", settings["rows"]),
+        "freed_memory": {
+            "kept": answer("faults.py", [], 1),
+            "returned": answer("faults.py", ["without"], 1),
+        },
         "nll": nll(settings, pythons),
     }
 
@@ -480,6 +484,11 @@ def print_growth(result):
     for section, name in (("fit", "epochs"), ("log_marginal", "num_samples"), ("memmap", "rows")):
         cells = [f"{r[name]:,}: {r['peak_mb'] - r['before_mb']:.1f}" for r in result[section]]
         print(f"  {section} by {name}: " + ", ".join(cells))
+    for way, row in result["freed_memory"].items():
+        print(
+            f"Freed memory {way}, conv on colour, 1 thread: {row['faults']:,.0f} page faults and "
+            f"{row['milliseconds']:.0f} ms a step"
+        )
     print("log p(x), draws asked for and made, ms an image")
     for row in result["nll"]:
         print(

@@ -1,6 +1,7 @@
 """The benchmark itself, with tiny numbers: everything runs, trains, and is written down."""
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -78,5 +79,8 @@ def test_the_file_says_what_it_was_measured_on_and_how_things_grow(result):
         assert len(growth[name]) == 1
         for row in growth[name]:
             assert 100 < row["before_mb"] <= row["peak_mb"] < 2000
+    kept, returned = (growth["freed_memory"][way]["faults"] for way in ("kept", "returned"))
+    assert kept < 500  # a step; without the setting there are thousands, where glibc is
+    assert returned > 2000 or platform.libc_ver()[0] != "glibc"
     (row,) = growth["nll"]
     assert (row["function"], row["asked"], row["drawn"]) == ("log_marginal", 100, 100)
