@@ -27,8 +27,22 @@ return [...document.images].flatMap((image) => {
   const name = image.getAttribute("src")?.slice(0, 80);
   if (!image.complete || !image.naturalWidth) return [`${name} did not load`];
   if (!image.alt?.trim()) return [`${name} has no alternative text`];
+  const style = getComputedStyle(image);
+  const padding = (a, b) => parseFloat(style[`padding${a}`]) + parseFloat(style[`padding${b}`]);
+  const width = image.clientWidth - padding("Left", "Right");
+  const height = image.clientHeight - padding("Top", "Bottom");
+  const stretched = height / width / (image.naturalHeight / image.naturalWidth);
+  if (width > 50 && Math.abs(stretched - 1) > 0.03)
+    return [`${name} is ${stretched.toFixed(2)} times too high for its width`];
   return [];
 });
+"""
+
+# What a cell printed, in lines that end beyond the box: a desk has no thumb to push them.
+CUT = """
+return [...document.querySelectorAll(".cell_output pre")]
+  .filter((e) => e.scrollWidth > e.clientWidth + 1)
+  .map((e) => `printed ${e.scrollWidth} px wide in ${e.clientWidth}: ${e.innerText.slice(0, 60)}`);
 """
 
 # Formulas that MathJax did not set, refused (merror), or met with an unknown macro (red text).
@@ -73,13 +87,15 @@ def check_page(browser: Browser, address: str, page: str) -> None:
         faults.append(f"asked for {wanted}: {theme}, background {background}, text {text}")
     faults += browser.script(IMAGES)
     faults += browser.script(MATHS)
+    faults += browser.script(CUT)
     faults += [f"at {DESKTOP[0]} px: {fault}" for fault in browser.script(OVERFLOW)]
     name = page.replace("/", "-")
     browser.picture(SCREENSHOTS / f"{name}-{wanted}.png")
 
     browser.resize(*PHONE)
     browser.settle()
-    faults += [f"at {PHONE[0]} px: {fault}" for fault in browser.script(OVERFLOW)]
+    found = browser.script(OVERFLOW) + browser.script(IMAGES)
+    faults += [f"at {PHONE[0]} px: {fault}" for fault in found]
     if not browser.dark:
         browser.picture(SCREENSHOTS / f"{name}-phone.png")
 
