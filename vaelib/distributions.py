@@ -6,9 +6,12 @@ declares the event axes, so a likelihood need not. Introduced in book/foundation
 
 import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+from torch.nn import functional as F
 
 
 def bernoulli(logits: Tensor) -> Bernoulli:
@@ -41,6 +44,160 @@ class gaussian:
         return Normal(mu, self.scale, validate_args=False)
 
 
+class DiscretizedLogistic(Distribution):
+    """Logistic noise on a grid of `bins` values 0, 1/(bins - 1), ..., 1: pixels of 8 bits.
+
+    Each value has the logistic's mass between its neighbours' midpoints; the first and the last
+    also have the tails, so the probabilities sum to one. loc and log_scale: of one shape, in the
+    units of x. (PixelCNN++, https://arxiv.org/abs/1701.05517, Section 2.1.)
+
+    Scales below e^-30 count as e^-30, so that a value stays finite. Raises ValueError where bins
+    is less than 2.
+    """
+
+    arg_constraints: ClassVar = {}
+    has_rsample = False
+
+    def __init__(self, loc: Tensor, log_scale: Tensor, bins: int = 256) -> None:
+        if bins < 2:
+            raise ValueError(f"bins is {bins}; expected at least 2, such as 256 for 8 bits.")
+        self.loc, self.log_scale = torch.broadcast_tensors(loc, log_scale)
+        self.bins = bins
+        super().__init__(self.loc.shape, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.unit_interval
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log P(X = value), nats, of the broadcast shape; value: on the grid."""
+        return _log_mass(value, self.loc, self.log_scale, self.bins)
+
+    @property
+    def mean(self) -> Tensor:
+        """The sum of P(X >= k) over the bins: exact, in the memory of one bin."""
+        total = torch.zeros_like(self.loc)
+        for k in range(1, self.bins):
+            edge = (k - 0.5) / (self.bins - 1)
+            total += torch.sigmoid((self.loc - edge) * _precision(self.log_scale))
+        return total / (self.bins - 1)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return _draw(self.loc.expand(shape), self.log_scale.expand(shape), self.bins)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "DiscretizedLogistic":
+        return type(self)(
+            self.loc.expand(batch_shape), self.log_scale.expand(batch_shape), self.bins
+        )
+
+
+class DiscretizedLogisticMixture(Distribution):
+    """A mixture of M discretized logistics, pixel by pixel; see DiscretizedLogistic.
+
+    - Without coupling: logits, loc and log_scale [..., M], a mixture for each number of x.
+    - With coupling [..., 3, H, W, M]: loc and log_scale likewise, logits [..., H, W, M]. A
+      component then explains the three channels of a pixel together, the second's loc is moved by
+      coupling[0] times the first's value, and the third's by coupling[1] and coupling[2] times
+      the first's and the second's. The event is (3, H, W).
+
+    Raises ValueError where the shapes do not fit together.
+    """
+
+    arg_constraints: ClassVar = {}
+    has_rsample = False
+
+    def __init__(
+        self,
+        logits: Tensor,
+        loc: Tensor,
+        log_scale: Tensor,
+        coupling: Tensor | None = None,
+        bins: int = 256,
+    ) -> None:
+        expected = loc.shape if coupling is None else (*loc.shape[:-4], *loc.shape[-3:])
+        channels = coupling is None or (loc.dim() >= 4 and loc.shape[-4] == 3)
+        alike = loc.shape == log_scale.shape == (loc if coupling is None else coupling).shape
+        if not (channels and alike and tuple(logits.shape) == tuple(expected)):
+            shapes = [list(t.shape) for t in (logits, loc, log_scale)]
+            raise ValueError(
+                f"logits, loc and log_scale have shapes {shapes}"
+                + ("" if coupling is None else f" and coupling {list(coupling.shape)}")
+                + "; expected [..., M] for all, or with coupling [..., H, W, M] for logits and "
+                "[..., 3, H, W, M] for the others."
+            )
+        self.logits, self.loc, self.log_scale, self.coupling = logits, loc, log_scale, coupling
+        self.bins = bins
+        events = 0 if coupling is None else 3
+        shape = loc.shape[:-1]
+        super().__init__(shape[: len(shape) - events], shape[len(shape) - events :], False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        unit = constraints.unit_interval
+        return unit if self.coupling is None else constraints.independent(unit, 3)
+
+    def _locs(self, value: Tensor) -> Tensor:
+        """loc given the channels before, [..., 3, H, W, M]; value [..., 3, H, W]."""
+        if self.coupling is None:
+            return self.loc
+        x = value.unsqueeze(-1)
+        red, green = x.select(-4, 0), x.select(-4, 1)
+        c = self.coupling.unbind(-4)
+        moved = (torch.zeros_like(c[0] * red), c[0] * red, c[1] * red + c[2] * green)
+        return self.loc + torch.stack(moved, -4)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log P(X = value), nats, without the event's axes; value: on the grid."""
+        parts = _log_mass(value.unsqueeze(-1), self._locs(value), self.log_scale, self.bins)
+        if self.coupling is not None:
+            parts = parts.sum(-4)
+        mixed = torch.logsumexp(self.logits.log_softmax(-1) + parts, -1)
+        return mixed if self.coupling is None else mixed.sum((-2, -1))
+
+    @property
+    def mean(self) -> Tensor:
+        """E[X]; with coupling exact but for the cut at 0 and 1, which it leaves out."""
+        weights = self.logits.softmax(-1)
+        if self.coupling is None:
+            return (weights * DiscretizedLogistic(self.loc, self.log_scale, self.bins).mean).sum(-1)
+        loc, c = self.loc.unbind(-4), self.coupling.unbind(-4)
+        red = loc[0]
+        green = loc[1] + c[0] * red
+        blue = loc[2] + c[1] * red + c[2] * green
+        return (weights.unsqueeze(-4) * torch.stack((red, green, blue), -4)).sum(-1).clamp(0, 1)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        n = torch.Size(sample_shape)
+        chosen = torch.distributions.Categorical(logits=self.logits).sample(n).unsqueeze(-1)
+
+        def of(t: Tensor) -> Tensor:
+            return t.expand(n + t.shape).gather(-1, chosen).squeeze(-1)
+
+        if self.coupling is None:
+            return _draw(of(self.loc), of(self.log_scale), self.bins)
+        loc, log_scale, c = (
+            [of(t) for t in parameter.unbind(-4)]
+            for parameter in (self.loc, self.log_scale, self.coupling)
+        )
+        red = _draw(loc[0], log_scale[0], self.bins)
+        green = _draw(loc[1] + c[0] * red, log_scale[1], self.bins)
+        blue = _draw(loc[2] + c[1] * red + c[2] * green, log_scale[2], self.bins)
+        return torch.stack((red, green, blue), -3)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "DiscretizedLogisticMixture":
+        batch, old = torch.Size(batch_shape), len(self.batch_shape)
+
+        def wider(t: Tensor) -> Tensor:
+            return t.expand(batch + t.shape[old:])
+
+        coupling = None if self.coupling is None else wider(self.coupling)
+        wide = [wider(t) for t in (self.logits, self.loc, self.log_scale)]
+        return type(self)(wide[0], wide[1], wide[2], coupling, self.bins)
+
+
 def unwrap(distribution: Distribution) -> Distribution:
     """The distribution inside any number of `Independent`s."""
     while isinstance(distribution, Independent):
@@ -51,3 +208,39 @@ def unwrap(distribution: Distribution) -> Distribution:
 def is_bernoulli(distribution: Distribution) -> bool:
     """Whether the distribution is Bernoulli, whoever wrote the likelihood."""
     return isinstance(unwrap(distribution), Bernoulli)
+
+
+def _precision(log_scale: Tensor) -> Tensor:
+    return (-log_scale.clamp(min=-30.0)).exp()
+
+
+def _log_mass(x: Tensor, loc: Tensor, log_scale: Tensor, bins: int) -> Tensor:
+    """log P of a bin. With a and b its edges in scales, s(b) - s(a) = s(b) s(-a) (1 - e^(a-b)).
+
+    No difference of nearly equal numbers, so it holds in the tails, where both are 0 or 1. Edges
+    are made from whole numbers: two neighbours must share theirs to the last bit.
+    """
+    n, precision = bins - 1, _precision(log_scale)
+    k = (x * n).round()
+    above = F.logsigmoid(((k + 0.5) / n - loc) * precision)  # log s(b): not above the bin
+    below = F.logsigmoid((loc - (k - 0.5) / n) * precision)  # log s(-a): not below it
+    width = precision / n
+    wide = width.clamp(min=1e-3)  # narrower ones by their series: 1 - e^-w = w e^(-w/2) ...
+    inside = torch.where(
+        width > 1e-3, (-torch.expm1(-wide)).log(), -log_scale - math.log(n) - width / 2
+    )
+    zero = torch.zeros((), dtype=loc.dtype, device=loc.device)
+    first, last = k == 0, k == n
+    return (
+        torch.where(first, zero, below)
+        + torch.where(last, zero, above)
+        + torch.where(first | last, zero, inside)
+    )
+
+
+def _draw(loc: Tensor, log_scale: Tensor, bins: int) -> Tensor:
+    uniform = torch.rand_like(loc)
+    tiny = torch.finfo(loc.dtype).tiny
+    logistic = uniform.clamp(min=tiny).log() - torch.log1p(-uniform)
+    x = loc + logistic / _precision(log_scale)
+    return ((x * (bins - 1)).round() / (bins - 1)).clamp(0, 1)
