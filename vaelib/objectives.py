@@ -7,22 +7,99 @@ book/foundations/03_elbo.ipynb.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .model import Draw
 
+Weight = float | Callable[[Tensor], Tensor]
 
-def elbo(draw: Draw, analytic: bool = True) -> Tensor:
+
+def elbo(
+    draw: Draw,
+    analytic: bool = True,
+    *,
+    beta: Weight = 1.0,
+    free_bits: float = 0.0,
+    capacity: Weight | None = None,
+    step: Tensor | None = None,
+) -> Tensor:
     """Evidence lower bound, E log p(x|z) - KL(q(z|x) || p(z)): [B], nats.
 
     Uses the analytic KL where the draw has one, else (or with `analytic=False`) the mean of
-    log w over the K draws (Kingma & Welling, ICLR 2014, Equations 7 and 10).
+    log q(z|x) - log p(z) over the K draws (Kingma & Welling, ICLR 2014, Equations 7 and 10).
+
+    Every further argument makes another objective of it; with beta above 1, or with free bits, it
+    lies below the ELBO. Fix them with `functools.partial`:
+
+    - beta: the weight of the KL (beta-VAE, Higgins et al., ICLR 2017), a number or a schedule
+      such as `linear(1000)` or `cyclical(1000)`, a function of the step.
+    - free_bits: nats that each latent may cost without a price. A latent whose mean KL over the
+      batch is less counts as if it had that much, so nothing pulls it further down (Kingma et
+      al., NeurIPS 2016, https://arxiv.org/abs/1606.04934, Equation 15). The mean is over the
+      draw's own batch: a part of one under `accumulate`, a process's share under torchrun.
+    - capacity: the KL in nats that is aimed at, also a number or a schedule: the penalty is beta
+      times the distance from it (Burgess et al., 2018, https://arxiv.org/abs/1804.03599,
+      Equation 8).
+
+    Raises ValueError for a negative number, for a schedule without a step, and for free bits
+    where the draw has no analytic KL.
     """
     if analytic and draw.kl_parts is not None:
-        return draw.log_px_z.mean(0) - draw.kl
-    return draw.log_w.mean(0)
+        kl = draw.kl
+        if free_bits:
+            least = _weight("free_bits", free_bits, step)
+            paid = draw.kl_parts.mean(0) > least
+            kl = torch.where(paid, draw.kl_parts, least).sum(-1)
+    elif free_bits:
+        raise ValueError("free_bits needs the analytic KL of each latent, and this draw has none.")
+    else:
+        kl = (draw.log_qz_x - draw.log_pz).mean(0)
+    if capacity is not None:
+        kl = (kl - _weight("capacity", capacity, step)).abs()
+    return draw.log_px_z.mean(0) - _weight("beta", beta, step) * kl
+
+
+@dataclass(frozen=True)
+class linear:
+    """From `start` to `end` in a straight line over `steps` updates, then `end`."""
+
+    steps: int
+    start: float = 0.0
+    end: float = 1.0
+
+    def __call__(self, step: Tensor) -> Tensor:
+        return self.start + (self.end - self.start) * (step / self.steps).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class cyclical:
+    """Cycles of `period` updates: 0 to 1 over the first `share` of each, then 1.
+
+    (Fu et al., NAACL 2019, https://arxiv.org/abs/1903.10145, Equation 6.)
+    """
+
+    period: int
+    share: float = 0.5
+
+    def __call__(self, step: Tensor) -> Tensor:
+        return (step % self.period / (self.period * self.share)).clamp(max=1)
+
+
+def _weight(name: str, value: Weight, step: Tensor | None) -> Tensor | float:
+    if callable(value):
+        if step is None:
+            raise ValueError(
+                f"{name} is a schedule, {value!r}, but no step was given; expected elbo(draw, "
+                "step=step), as fit calls it."
+            )
+        return value(step)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is {value!r}; expected a number of at least 0, or a schedule.")
+    return value
 
 
 def iwae(draw: Draw) -> Tensor:
@@ -35,4 +112,4 @@ def iwae(draw: Draw) -> Tensor:
     return torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
 
 
-__all__ = ["elbo", "iwae"]
+__all__ = ["cyclical", "elbo", "iwae", "linear"]

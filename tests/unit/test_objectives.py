@@ -1,5 +1,6 @@
 """Bounds against exact answers: pPCA in closed form, a non-linear model by quadrature."""
 
+import functools
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from torch.distributions import kl_divergence
 from torch.testing import assert_close
 
 import vaelib
+from vaelib.objectives import cyclical, linear
 
 
 @pytest.fixture
@@ -146,3 +148,100 @@ def test_elbo_without_a_closed_form_uses_the_draws():
     assert_close(vaelib.elbo(draw), draw.log_w.mean(0))
     with pytest.raises(ValueError, match="no analytic KL"):
         _ = draw.kl
+
+
+@torch.no_grad()
+def test_beta_weighs_the_kl(curved):
+    model, x = curved
+    draw = model.draw(x, num_samples=3)
+    for beta in (0.0, 0.5, 4.0):
+        expected = draw.log_px_z.mean(0) - beta * draw.kl
+        assert_close(vaelib.elbo(draw, beta=beta), expected)
+    sampled = (draw.log_qz_x - draw.log_pz).mean(0)
+    expected = draw.log_px_z.mean(0) - 2 * sampled
+    assert_close(vaelib.elbo(draw, analytic=False, beta=2.0), expected)
+
+
+def test_free_bits_take_the_price_off_latents_that_carry_less(curved):
+    model, x = curved
+    draw = model.draw(x)
+    mean_kl = draw.kl_parts.mean(0).detach()
+    least = float(mean_kl.mean())  # between the two
+    assert float(mean_kl.min()) < least < float(mean_kl.max())
+    value = vaelib.elbo(draw, free_bits=least)
+    expected = draw.log_px_z.mean(0).mean() - mean_kl.clamp(min=least).sum()
+    assert_close(value.mean().detach(), expected.detach())
+    (gradient,) = torch.autograd.grad(value.mean(), draw.kl_parts, retain_graph=True)
+    assert_close(gradient, -(mean_kl > least).double().expand_as(gradient) / len(x))
+    assert bool(value.mean() < vaelib.elbo(draw).mean())
+
+
+@torch.no_grad()
+def test_capacity_is_the_kl_that_is_aimed_at(curved):
+    model, x = curved
+    draw = model.draw(x)
+    expected = draw.log_px_z.mean(0) - 10 * (draw.kl - 1.5).abs()
+    assert_close(vaelib.elbo(draw, beta=10, capacity=1.5), expected)
+    half = linear(200, end=3.0)
+    assert_close(vaelib.elbo(draw, beta=10, capacity=half, step=torch.tensor(100)), expected)
+
+
+def test_schedules_run_on_steps():
+    def values(schedule, steps):
+        return [round(float(schedule(torch.tensor(step))), 6) for step in steps]
+
+    assert values(linear(100), (0, 25, 100, 1000)) == [0.0, 0.25, 1.0, 1.0]
+    assert values(linear(10, 4.0, 1.0), (0, 5, 10)) == [4.0, 2.5, 1.0]
+    assert values(cyclical(100), (0, 25, 50, 99, 100, 125)) == [0.0, 0.5, 1.0, 1.0, 0.0, 0.5]
+    assert values(cyclical(10, share=1.0), (5, 9, 10)) == [0.5, 0.9, 0.0]
+
+
+@torch.no_grad()
+def test_every_argument_changes_the_objective(curved):
+    model, x = curved
+    draw, step = model.draw(x, num_samples=2), torch.tensor(3)
+    changes = [
+        {},
+        {"analytic": False},
+        {"beta": 0.7},
+        {"beta": linear(10)},
+        {"beta": linear(20)},
+        {"beta": cyclical(8)},
+        {"beta": cyclical(8, share=0.9)},
+        {"free_bits": 10.0},
+        {"free_bits": 11.0},
+        {"capacity": 1.0},
+        {"capacity": linear(10, end=2.0)},
+    ]
+    values = [float(vaelib.elbo(draw, step=step, **change).sum()) for change in changes]
+    assert len(set(values)) == len(changes)
+
+
+@torch.no_grad()
+def test_arguments_that_make_no_sense_are_refused(curved):
+    model, x = curved
+    draw = model.draw(x)
+    for name in ("beta", "free_bits", "capacity"):
+        with pytest.raises(ValueError, match=f"{name} is -1"):
+            vaelib.elbo(draw, **{name: -1.0})
+    with pytest.raises(ValueError, match="schedule, .* no step"):
+        vaelib.elbo(draw, beta=linear(10))
+    with pytest.raises(ValueError, match="free_bits needs the analytic KL"):
+        vaelib.elbo(draw, analytic=False, free_bits=1.0)
+
+
+def test_fit_hands_the_step_to_a_warm_up_and_remembers_its_length(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAELIB_PROGRESS", "0")
+
+    def trained(objective, out):
+        torch.manual_seed(0)
+        model = vaelib.mlp_vae(2, (8,), x_shape=(1, 4, 4))
+        x = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8)
+        history = vaelib.fit(model, x, objective=objective, epochs=2, batch_size=10, out=out)
+        return history.train
+
+    slow = functools.partial(vaelib.elbo, beta=linear(1000))
+    quick = functools.partial(vaelib.elbo, beta=linear(1))
+    assert trained(slow, tmp_path)[0] > trained(quick, None)[0]
+    with pytest.raises(ValueError, match=r"objective = .*linear\(steps=1000.*linear\(steps=1,"):
+        trained(quick, tmp_path)
