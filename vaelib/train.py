@@ -351,10 +351,12 @@ class _Run:
         self.parameters: list[Tensor] = list(parameters)
         self.history = History()
         self.step, self.seconds, self.num_batches = 0, 0.0, num_batches
-        device = tensor_like(model).device
-        self.log: list[Tensor] = []  # a row a step: sums of objective, rate, distortion; norm
+        like = tensor_like(model)
+        # A row a step of the epoch: sums of objective, rate, distortion; norm. One tensor, for
+        # small ones that stay would lie between the large ones that go, and hold their pages.
+        self.log = torch.zeros(num_batches, 4, dtype=like.dtype, device=like.device)
         self.skip = skip
-        self.failed = torch.zeros((), dtype=torch.bool, device=device)
+        self.failed = torch.zeros((), dtype=torch.bool, device=like.device)
         self.averages: list[Tensor] | None = None
         if ema is not None:
             self.averages = [p.detach().clone() for p in self.parameters]
@@ -393,14 +395,15 @@ class _Run:
         if self.averages is not None and self.ema is not None:
             decay = min(self.ema, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
-        self.log.append(torch.cat((totals, norm.to(totals.dtype).view(1))))
+        row = self.log[self.step % self.num_batches]
+        torch.cat((totals, norm.to(totals.dtype).view(1)), out=row)
         self.step += 1
 
     def check_finite(self, order: tuple[Tensor, ...], checkpoints: Checkpoints | None) -> None:
         """NonFiniteError if an objective or a gradient was not finite."""
         if not self.failed:
             return
-        log = torch.stack(self.log)
+        log = self.log[: (self.step - 1) % self.num_batches + 1]
         i = int((~log[:, [0, 3]].isfinite().all(1)).nonzero()[0])
         objective, rate, distortion, norm = log[i].tolist()
         step = (self.step - 1) // self.num_batches * self.num_batches + i
@@ -429,7 +432,7 @@ class _Run:
 
     def end_epoch(self, started: float, order: tuple[Tensor, ...]) -> None:
         """Write the epoch's means into the history: the one time that the log is read."""
-        log, counts = torch.stack(self.log).double().cpu(), torch.tensor([len(i) for i in order])
+        log, counts = self.log.double().cpu(), torch.tensor([len(i) for i in order])
         seconds = time.perf_counter() - started  # now that the device is done
         finite = log[:, [0, 3]].isfinite().all(1)
         made = finite if self.skip is None else finite & (log[:, 3] <= self.skip)
@@ -447,7 +450,6 @@ class _Run:
             seconds=seconds,
             examples_per_second=int(counts.sum()) / seconds,
         )
-        self.log.clear()
         self.seconds = 0.0
         self.noise.this_order = self.noise.orders.get_state()
 
@@ -491,8 +493,8 @@ class _Run:
                     tensors[f"optimizer.{i}.{key}"] = value
                 else:
                     numbers.setdefault(i, {})[key] = value
-        if self.log:
-            tensors["log"] = torch.stack(self.log)
+        if rows := self.step % self.num_batches:
+            tensors["log"] = self.log[:rows].clone()
         tensors["random.order"] = self.noise.this_order
         tensors["random.noise"] = self.noise.generator.get_state()
         tensors["random.cpu"] = torch.get_rng_state()
@@ -539,7 +541,7 @@ class _Run:
             state["state"].setdefault(int(i), {})[key] = tensor
         self.opt.load_state_dict(state)
         if "log" in tensors:
-            self.log.extend(tensors["log"].to(self.failed.device))
+            self.log[: len(tensors["log"])] = tensors["log"]
         self.noise.orders.set_state(tensors["random.order"])
         self.noise.this_order = tensors["random.order"]
         self.noise.generator.set_state(tensors["random.noise"])
