@@ -5,6 +5,7 @@ declares the event axes, so a likelihood need not. Introduced in book/foundation
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -142,11 +143,10 @@ class DiscretizedLogisticMixture(Distribution):
         """loc given the channels before, [..., 3, H, W, M]; value [..., 3, H, W]."""
         if self.coupling is None:
             return self.loc
-        x = value.unsqueeze(-1)
-        red, green = x.select(-4, 0), x.select(-4, 1)
-        c = self.coupling.unbind(-4)
-        moved = (torch.zeros_like(c[0] * red), c[0] * red, c[1] * red + c[2] * green)
-        return self.loc + torch.stack(moved, -4)
+        loc, coupling = self.loc.unbind(-4), self.coupling.unbind(-4)
+        x = value.unsqueeze(-1).unbind(-4)
+        locs = [_next_loc(loc, coupling, x[:channel]) for channel in range(3)]
+        return torch.stack(torch.broadcast_tensors(*locs), -4)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log P(X = value), nats, without the event's axes; value: on the grid."""
@@ -162,11 +162,11 @@ class DiscretizedLogisticMixture(Distribution):
         weights = self.logits.softmax(-1)
         if self.coupling is None:
             return (weights * DiscretizedLogistic(self.loc, self.log_scale, self.bins).mean).sum(-1)
-        loc, c = self.loc.unbind(-4), self.coupling.unbind(-4)
-        red = loc[0]
-        green = loc[1] + c[0] * red
-        blue = loc[2] + c[1] * red + c[2] * green
-        return (weights.unsqueeze(-4) * torch.stack((red, green, blue), -4)).sum(-1).clamp(0, 1)
+        loc, coupling = self.loc.unbind(-4), self.coupling.unbind(-4)
+        means: list[Tensor] = []
+        for _ in range(3):
+            means.append(_next_loc(loc, coupling, means))
+        return (weights.unsqueeze(-4) * torch.stack(means, -4)).sum(-1).clamp(0, 1)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -178,14 +178,14 @@ class DiscretizedLogisticMixture(Distribution):
 
         if self.coupling is None:
             return _draw(of(self.loc), of(self.log_scale), self.bins)
-        loc, log_scale, c = (
+        loc, log_scale, coupling = (
             [of(t) for t in parameter.unbind(-4)]
             for parameter in (self.loc, self.log_scale, self.coupling)
         )
-        red = _draw(loc[0], log_scale[0], self.bins)
-        green = _draw(loc[1] + c[0] * red, log_scale[1], self.bins)
-        blue = _draw(loc[2] + c[1] * red + c[2] * green, log_scale[2], self.bins)
-        return torch.stack((red, green, blue), -3)
+        drawn: list[Tensor] = []
+        for channel in range(3):
+            drawn.append(_draw(_next_loc(loc, coupling, drawn), log_scale[channel], self.bins))
+        return torch.stack(drawn, -3)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "DiscretizedLogisticMixture":
         batch, old = torch.Size(batch_shape), len(self.batch_shape)
@@ -208,6 +208,15 @@ def unwrap(distribution: Distribution) -> Distribution:
 def is_bernoulli(distribution: Distribution) -> bool:
     """Whether the distribution is Bernoulli, whoever wrote the likelihood."""
     return isinstance(unwrap(distribution), Bernoulli)
+
+
+def _next_loc(
+    loc: Sequence[Tensor], coupling: Sequence[Tensor], before: Sequence[Tensor]
+) -> Tensor:
+    """The loc of the channel that comes after `before`, the values of the earlier ones."""
+    channel = len(before)
+    moves = zip(coupling[max(0, channel - 1) :], before)  # coupling: g by r, b by r, b by g
+    return loc[channel] + sum(c * x for c, x in moves)
 
 
 def _precision(log_scale: Tensor) -> Tensor:

@@ -600,7 +600,7 @@ def _mean_objective(
 def _freed_memory_kept() -> Iterator[None]:
     """Let glibc keep what a step frees, for the next step asks for it again.
 
-    Otherwise it returns the memory, and page faults take up to a fifth of a step on large images
+    Otherwise it returns the memory, and page faults take up to a quarter of a step on large images
     (tests/bench/faults.py).
     """
     trim_threshold, mmap_threshold = -1, -3  # names in malloc.h
@@ -640,7 +640,11 @@ def _held_interrupts() -> Iterator[list[int]]:
 
 
 def _stop(
-    workers: Workers, run: _Run, total: int, out: Any, checkpoints: Checkpoints | None
+    workers: Workers,
+    run: _Run,
+    total: int,
+    out: str | Path | None,
+    checkpoints: Checkpoints | None,
 ) -> NoReturn:
     workers.any(True)  # no process ends before the first one has saved
     after = f"Stopped after step {run.step} of {total}"
@@ -670,13 +674,14 @@ def _name(thing: Any) -> str:
 
 def _describe(model: nn.Module) -> str:
     """The model's parts and shapes, a line each."""
-    for name, t in model.state_dict().items():
+    state = model.state_dict()
+    for name, t in state.items():
         if not isinstance(t, Tensor):
             raise TypeError(
                 f"The model's state dict has {name}, a {type(t).__name__}; expected tensors only, "
                 "since that is what a checkpoint keeps: make it a buffer."
             )
-    shapes = [f"{name} {list(t.shape)} {t.dtype}" for name, t in model.state_dict().items()]
+    shapes = [f"{name} {list(t.shape)} {t.dtype}" for name, t in state.items()]
     parts = [f"{name}: {_name(getattr(model, name, None))}" for name in ("likelihood", "prior")]
     return _name("\n".join([*str(model).splitlines(), *shapes, *parts]))
 

@@ -147,6 +147,18 @@ def test_samples_of_colours_agree_with_their_probabilities():
     assert abs(chi2 - int(seen.sum())) < 5 * math.sqrt(2 * int(seen.sum()))
 
 
+def test_the_mean_of_colours_is_that_of_many_draws():
+    """Away from the edges, since the formula leaves out the cut at 0 and 1."""
+    torch.manual_seed(0)
+    shape, n = (3, 1, 2, 2), 100_000
+    loc = 0.4 + 0.2 * torch.rand(shape, dtype=torch.float64)
+    coupling = 0.2 * torch.rand(shape, dtype=torch.float64) - 0.1
+    logits = torch.randn(1, 2, 2, dtype=torch.float64)
+    px = DiscretizedLogisticMixture(logits, loc, torch.full_like(loc, -5.0), coupling)
+    x = px.sample((n,))
+    assert ((px.mean - x.mean(0)).abs() < 4 * x.std(0) / math.sqrt(n)).all()
+
+
 def test_shapes_that_do_not_fit_are_refused_in_a_sentence():
     t = torch.zeros
     with pytest.raises(ValueError, match=r"expected \[\.\.\., M\]"):
