@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 VAELIB_PROGRESS=0
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help book test check lint types unit chapters pages browser \
-	run lab serve stale address benchmark bench gpu torture clean
+	run lab serve stale address benchmark weights bench gpu torture clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.* ## ' $(MAKEFILE_LIST) \
@@ -86,6 +86,9 @@ address: .venv/.ready ## copy the repository's address from pyproject.toml into 
 
 benchmark: .venv/.ready ## run again what is too long for a chapter, into data/results
 	$(BIN)/python book/_ext/benchmark.py
+
+weights: .venv/.ready ## train again what data/weights holds: two minutes
+	$(ONE_THREAD) $(BIN)/python book/_ext/weights.py
 
 bench: .venv/.ready ## measure the speed of fit against peers: a quiet machine, 15 minutes
 	$(BIN)/python tests/bench/bench.py

@@ -6,9 +6,10 @@ The public names, in the order in which a reader meets them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import data, nets
+from . import data, evaluate, nets
 from .distributions import bernoulli, gaussian
-from .evaluate import Estimate, log_marginal
+from .estimates import Estimate, log_marginal
+from .evaluate import Report, report
 from .io import load, save
 from .model import VAE, Draw, device, mlp_vae
 from .objectives import elbo, iwae
@@ -26,11 +27,13 @@ __all__ = [
     "Estimate",
     "History",
     "NonFiniteError",
+    "Report",
     "Verdict",
     "bernoulli",
     "data",
     "device",
     "elbo",
+    "evaluate",
     "fit",
     "gaussian",
     "iwae",
@@ -39,6 +42,7 @@ __all__ = [
     "mlp_vae",
     "nets",
     "plots",
+    "report",
     "save",
 ]
 

@@ -129,7 +129,7 @@ class VAE(nn.Module):
         return Draw(
             x=x,
             z=z,
-            log_px_z=px_z.log_prob(x),
+            log_px_z=_log_prob(px_z, x),
             log_pz=pz.log_prob(z),
             log_qz_x=qz_x.log_prob(z),
             qz_x=qz_x,
@@ -217,6 +217,22 @@ def _as_event(px_z: Distribution, num_leading: int) -> Distribution:
     """Declare every batch axis after z's leading ones as part of the event."""
     extra = len(px_z.batch_shape) - num_leading
     return Independent(px_z, extra, validate_args=False) if extra > 0 else px_z
+
+
+def _log_prob(px_z: Distribution, x: Tensor) -> Tensor:
+    """log p(x|z), [K, B]. Where no gradient is asked, the Bernoulli's is the sum over pixels of
+
+    x * logit - softplus(logit) with x in a product of matrices, and with one logarithm for up to
+    64 pixels: softplus(l) = max(l, 0) + log(1 + e^-|l|), and those factors lie in (1, 2].
+    """
+    if torch.is_grad_enabled() or not (isinstance(px_z, Independent) and is_bernoulli(px_z)):
+        return px_z.log_prob(x)
+    logits: Tensor = unwrap(px_z).logits  # type: ignore[attr-defined]
+    logits = logits.flatten(2).transpose(0, 1)  # [B, K, pixels]
+    ink = (logits @ x.flatten(1).unsqueeze(-1)).squeeze(-1)
+    group = math.gcd(logits.shape[-1], 64)
+    factors = logits.abs().neg_().exp_().add_(1).unflatten(-1, (-1, group)).prod(-1)
+    return (ink - logits.clamp(min=0).sum(-1) - factors.log().sum(-1)).T
 
 
 def _kl_parts(qz_x: Distribution, pz: Distribution) -> Tensor | None:

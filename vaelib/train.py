@@ -27,7 +27,7 @@ from .batches import draw_ink, open_data
 from .checkpoints import Checkpoints
 from .data import Data, binarize, check_data, scale_pixels
 from .distributions import is_bernoulli
-from .evaluate import seeded
+from .estimates import seeded
 from .history import History
 from .io import read_tensors
 from .model import Draw, likelihood_of, positive_int, tensor_like, values_checked

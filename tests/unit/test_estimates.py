@@ -89,3 +89,66 @@ def test_bad_input_gets_one_clear_sentence(x, k, error, says):
     model = vaelib.mlp_vae(2, (8,), x_shape=(1, 4, 4))
     with pytest.raises(error, match=says):
         vaelib.log_marginal(model, x, k)
+
+
+def test_the_curve_is_the_estimate_at_fewer_draws():
+    ppca = Ppca()
+    x, model = ppca.sample(2000), ppca.vae(stretch=1.5)
+    estimate = vaelib.log_marginal(model, x, num_samples=100)
+    assert list(estimate.curve) == [1, 3, 6, 12, 25, 50, 100]
+    assert estimate.curve[100] == pytest.approx(estimate.mean)
+    assert estimate.last_gain == estimate.curve[100] - estimate.curve[50]
+    for k in (1, 12):
+        alone = vaelib.log_marginal(model, x, num_samples=k, seed=1)
+        error = 4 * 2**0.5 * max(alone.mc_stderr if k > 1 else 0.0, 0.02)
+        assert abs(alone.mean - estimate.curve[k]) < error
+
+
+def test_num_samples_draws_are_made_and_no_more():
+    rows = []
+
+    class Counting(vaelib.VAE):
+        def decode(self, z):
+            rows.append(z.shape[:-1].numel())
+            return super().decode(z)
+
+    inner = Ppca(num_pixels=1024, latent_dim=1).vae()  # 512 rows a chunk
+    model = Counting(inner.encoder, inner.decoder, 1, likelihood=inner.likelihood)
+    for k in (1, 7, 512, 700):
+        rows.clear()
+        vaelib.log_marginal(model, torch.zeros(5, 1024, dtype=torch.float64), k)
+        assert sum(rows) - 1 == 5 * k  # one more to see which likelihood it is
+        assert max(rows) <= 512
+
+
+def test_95_percent_intervals_cover_the_truth():
+    ppca = Ppca()
+    evidence, model = ppca.evidence(), ppca.vae(stretch=1.3)
+    x = ppca.sample(40, seed=5)
+    over_examples = over_draws = 0
+    for seed in range(100):
+        other = vaelib.log_marginal(ppca.vae(), ppca.sample(200, seed=seed), 2)
+        over_examples += abs(other.mean + evidence.entropy().item()) < 1.96 * other.stderr
+        drawn = vaelib.log_marginal(model, x, 400, seed=seed)
+        exact = evidence.log_prob(x).mean().item()
+        over_draws += abs(drawn.mean - exact) < 1.96 * drawn.mc_stderr
+    assert 88 <= over_examples <= 100
+    assert 88 <= over_draws <= 100
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_bernoullis_x_enters_linearly_and_changes_nothing(dtype):
+    torch.manual_seed(0)
+    for shape in ((1, 28, 28), (3, 5, 5), (7,)):
+        model = vaelib.mlp_vae(3, (16,), x_shape=shape).to(dtype)
+        model.decoder[-2].weight.data *= 50  # far logits too
+        x = (torch.rand(6, *shape) < 0.3).to(dtype)
+        z = torch.randn(4, 6, 3, dtype=dtype)
+        with torch.no_grad():
+            ours = model.draw(x, 4, z).log_px_z
+            px_z = model.decode(model.draw(x, 4, z).z)
+            logits = px_z.base_dist.logits.double()
+        exact = (x.double() * logits - torch.logaddexp(logits, torch.zeros(()).double())).flatten(2)
+        assert ours.dtype == dtype
+        tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+        assert_close(ours.double(), exact.sum(-1), rtol=tolerance, atol=tolerance)
