@@ -1,11 +1,12 @@
 """Data: found offline first, checked before use, kept as uint8.
 
-`mnist` looks in the folder given, then in $VAELIB_DATA, then in the repository's `data/`, then in
-the user's cache, and downloads last. SHA-256 is checked before a byte is used.
+`mnist` and `cifar10` look in the folder given, then in $VAELIB_DATA, then in the repository's
+`data/`, then in the user's cache, and download last. SHA-256 is checked before a byte is used.
 """
 
 import gzip
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Iterator
@@ -101,6 +102,23 @@ def binarize(x: Data, seed: int = 0) -> Tensor:
     device, x = x.device, scale_pixels(x.cpu())
     ink = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) < x
     return ink.to(device, x.dtype)
+
+
+def dequantize(x: Data, seed: int = 0) -> Tensor:
+    """Pixels of 8 bits as real numbers: (x + u) / 256, u uniform in [0, 1); floats in [0, 1).
+
+    For a density p over such numbers, E_u log p + D log(1 / 256) is at most the log-probability
+    of the pixels, so its bits can be compared with those of likelihoods over pixels (Uria, Murray
+    & Larochelle, NeurIPS 2013; Theis et al., ICLR 2016, https://arxiv.org/abs/1511.01844, Section
+    3.1). Drawn on the CPU, once; the caller's random state is left as it was. Raises TypeError
+    for data that are no uint8: floats have no steps to fill.
+    """
+    x = as_tensor(x)
+    if x.dtype != torch.uint8:
+        raise TypeError(f"dequantize got {x.dtype}; expected uint8 pixels, 0 to 255.")
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed))
+    # In float32 255 + u may round up to 256, which is outside.
+    return ((x.cpu() + noise) / 256).clamp(max=1 - 2**-24).to(x.device)
 
 
 def check_grey(x: Tensor, whole: bool = True) -> None:
@@ -209,33 +227,6 @@ def mnist(root: str | Path | None = None) -> tuple[Images, Images]:
     )
 
 
-def find(name: str, root: str | Path | None = None) -> Path | None:
-    """The folder `name` in the first place that has it, or None."""
-    for place in _places(root):
-        folder = Path(place).expanduser() / name
-        if folder.is_dir() and any(folder.iterdir()):
-            return folder
-    return None
-
-
-def _places(root: str | Path | None) -> Iterator[str | Path]:
-    if root:
-        yield root
-    if os.environ.get("VAELIB_DATA"):
-        yield os.environ["VAELIB_DATA"]
-    yield Path(__file__).resolve().parent.parent / "data"
-    yield cache()
-
-
-def cache(root: str | Path | None = None) -> Path:
-    """Where downloads go: the folder given, else the user's cache."""
-    if root is not None:
-        return Path(root).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("vaelib"))
-
-
 def _download_mnist(root: Path) -> Path:
     from torchvision.datasets import MNIST
 
@@ -274,6 +265,136 @@ def _idx(folder: Path, name: str) -> Tensor:
     return torch.from_numpy(values.copy())
 
 
+# CIFAR-10 --------------------------------------------------------------------------------------
+
+# Our subset: images 0 to 9,999 of train and 0 to 1,999 of test, mosaics a hundred tiles wide.
+CIFAR10_SUBSET = {
+    "train_10000.webp": "0c540445580e2b4751a4fb5e79175f3eced765d47d186c46cf6aaa7a076c47d9",
+    "train_10000_labels.npy": "ea38c21f22083329899457a6a5d4bb6836743cbfa01ee4b534e976b8b16bbb48",
+    "test_2000.webp": "9d7250ac051afad2b8f8dc0c7f25d944b964de6a0b9a2404e65debd50c26c4d1",
+    "test_2000_labels.npy": "238368989fcc802a82c92ac1845b6e5afed16cf999703e96a904d152ab3f5412",
+}
+# The whole set in the same form, a mosaic a batch.
+CIFAR10_FULL = {
+    "data_batch_1.webp": "33ee1170f92bf498b555fd84884f47b0fd5cf861cd8906ba0494510ca02d8860",
+    "data_batch_2.webp": "f0cd79b244135a07833be96f5a711f71baf12b52ebbb0558a5e2b87a0fb99d41",
+    "data_batch_3.webp": "0fc8b7a37cf952720a4edb4401b27e0ac02fc6d8ec3b7a3fc7e7065e74fb0ea8",
+    "data_batch_4.webp": "3b94be3871dce4b7effe0bd85d7fea95d53946968481a5d323db7a3fbeb0ea3e",
+    "data_batch_5.webp": "864b5f2f1384951903533f09e5daec38734f154bc6ec7267a7e8fb6008e3942d",
+    "train_labels.npy": "fad921ba16b0efeebb54393d1351545d1fe1a357f6f81324c821e3e11b956c70",
+    "test_batch.webp": "1925251749113162ebc2866d7e46840a66fa4573713aa743599fd9d0370e7362",
+    "test_labels.npy": "19004b019bd095265b4ce6637c9ff979c66abcbc8e658a665f791b487cdea5eb",
+}
+
+
+def cifar10(root: str | Path | None = None, subset: bool = True) -> tuple[Images, Images]:
+    """CIFAR-10, train and test: x uint8 [N, 3, 32, 32], y int64 [N].
+
+    - subset: train 0 to 9,999 and test 0 to 1,999, wherever they are found; the repository has
+      them. Otherwise the whole set, 50,000 and 10,000.
+
+    Reads `<root>/cifar10`, mosaics in lossless WebP (data/README.md says how), or torchvision's
+    `<root>/cifar-10-batches-py`. Raises ValueError for a file whose hash is wrong, OSError where
+    the set is nowhere and cannot be downloaded (Krizhevsky, 2009,
+    https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf).
+    """
+    for place in _places(root):
+        folder = Path(place).expanduser()
+        mosaics = folder / "cifar10"
+        if subset and (mosaics / "train_10000.webp").is_file():
+            return _cifar10_mosaics(mosaics, CIFAR10_SUBSET)
+        if (mosaics / "data_batch_1.webp").is_file():
+            train, test = _cifar10_mosaics(mosaics, CIFAR10_FULL)
+            break
+        if (folder / "cifar-10-batches-py").is_dir():
+            train, test = _torchvision_cifar10(folder, download=False)
+            break
+    else:
+        train, test = _torchvision_cifar10(cache(root), download=True)
+    return (train[:10_000], test[:2_000]) if subset else (train, test)
+
+
+def _cifar10_mosaics(folder: Path, files: dict[str, str]) -> tuple[Images, Images]:
+    """Read and check all of `files`, in their order: train's images and labels, then test's."""
+    from PIL import Image
+
+    parts: list[Images] = []
+    mosaics: list[Tensor] = []
+    for name, sha256 in files.items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {name}; expected {', '.join(files)}: copy the missing one "
+                "there, or remove the folder to have vaelib look elsewhere."
+            )
+        content = io.BytesIO(_checked(folder / name, sha256))
+        if name.endswith(".webp"):
+            pixels = torch.from_numpy(np.array(Image.open(content).convert("RGB")))
+            tiles = pixels.unflatten(0, (-1, 32)).unflatten(2, (-1, 32))  # [rows, 32, 100, 32, 3]
+            mosaics.append(tiles.permute(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32))
+        else:
+            labels = torch.from_numpy(np.load(content, allow_pickle=False)).long()
+            parts.append(Images(torch.cat(mosaics), labels))
+            mosaics = []
+    train, test = parts
+    return train, test
+
+
+def _torchvision_cifar10(root: Path, download: bool) -> tuple[Images, Images]:
+    """What torchvision reads and checks by MD5, before it opens a pickle."""
+    from torchvision.datasets import CIFAR10
+
+    try:
+        sets = [CIFAR10(str(root), train=train, download=download) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        if not download:
+            raise ValueError(
+                f"{root / 'cifar-10-batches-py'} is damaged or not whole ({reason}); remove it "
+                "and fetch it again."
+            ) from error
+        raise OSError(
+            "CIFAR-10 is in none of the folders that vaelib looks in, and could not be downloaded "
+            f"to {root} ({reason}); expected a network, or a folder cifar10 or "
+            "cifar-10-batches-py: copy it there, or set VAELIB_DATA to a folder that has it. For "
+            "the first 10,000 images and the repository's data, use cifar10(subset=True)."
+        ) from error
+    train, test = (
+        Images(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets))
+        for s in sets
+    )
+    return train, test
+
+
+# Where data are -------------------------------------------------------------------------------
+
+
+def find(name: str, root: str | Path | None = None) -> Path | None:
+    """The folder `name` in the first place that has it, or None."""
+    for place in _places(root):
+        folder = Path(place).expanduser() / name
+        if folder.is_dir() and any(folder.iterdir()):
+            return folder
+    return None
+
+
+def _places(root: str | Path | None) -> Iterator[str | Path]:
+    if root:
+        yield root
+    if os.environ.get("VAELIB_DATA"):
+        yield os.environ["VAELIB_DATA"]
+    yield Path(__file__).resolve().parent.parent / "data"
+    yield cache()
+
+
+def cache(root: str | Path | None = None) -> Path:
+    """Where downloads go: the folder given, else the user's cache."""
+    if root is not None:
+        return Path(root).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("vaelib"))
+
+
 def _checked(path: Path, sha256: str) -> bytes:
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
@@ -285,4 +406,4 @@ def _checked(path: Path, sha256: str) -> bytes:
     return content
 
 
-__all__ = ["Images", "binarize", "mnist"]
+__all__ = ["Images", "binarize", "cifar10", "dequantize", "mnist"]

@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+import hashlib
 import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import MNIST
+from PIL import Image
+from torchvision.datasets import CIFAR10, MNIST
 
 import vaelib
 
@@ -166,3 +168,98 @@ def test_bad_input_gets_one_clear_sentence(x, error, says):
 
 def test_booleans_are_binary_data():
     assert torch.equal(vaelib.data.binarize(torch.eye(3).bool()), torch.eye(3))
+
+
+def test_cifar10_is_the_one_that_was_published():
+    train, test = vaelib.data.cifar10()
+    assert train.x.shape == (10_000, 3, 32, 32)
+    assert test.x.shape == (2_000, 3, 32, 32)
+    assert train.x.dtype == torch.uint8
+    assert train.y.dtype == torch.int64
+    # The first and last values of the first training image, as its authors' page has them.
+    assert train.x[0, :, 0, 0].tolist() == [59, 62, 63]
+    assert train.x[0, :, -1, -1].tolist() == [123, 92, 72]
+    assert train.y[:5].tolist() == [6, 9, 9, 4, 1]  # frog, truck, truck, deer, automobile
+    assert test.y[:4].tolist() == [3, 8, 8, 0]
+    assert train.x.long().sum((0, 2, 3)).tolist() == [1288517123, 1262189222, 1167674233]
+    digest = hashlib.sha256(test.x.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+    assert digest.hexdigest().startswith("4946cb5ae9a2c68e")
+
+
+@pytest.fixture
+def cifar10_copy(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAELIB_DATA", str(tmp_path))
+    shutil.copytree(DATA / "cifar10", tmp_path / "cifar10")
+    return tmp_path / "cifar10"
+
+
+def test_a_damaged_cifar10_is_an_error_and_never_a_reason_to_look_further(cifar10_copy):
+    file = cifar10_copy / "test_2000.webp"
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"test_2000.webp is damaged: its SHA-256 is"):
+        vaelib.data.cifar10()
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="has no test_2000.webp; expected train_10000"):
+        vaelib.data.cifar10()
+
+
+def cifar_batches(folder):
+    """A tiny set in torchvision's form; its MD5s are not the published ones."""
+    (folder / "cifar-10-batches-py").mkdir(parents=True)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
+        (folder / "cifar-10-batches-py" / name).write_bytes(b"not a pickle that anybody opens")
+
+
+def test_the_whole_cifar10_or_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(vaelib.data, "_places", lambda root: [tmp_path])
+    monkeypatch.setattr(vaelib.data, "cache", lambda root=None: tmp_path / "cache")
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar.tar.gz")  # nobody listens there
+    with pytest.raises(OSError, match="could not be downloaded to .*set VAELIB_DATA"):
+        vaelib.data.cifar10(subset=False)
+    cifar_batches(tmp_path)
+    with pytest.raises(ValueError, match="cifar-10-batches-py is damaged or not whole"):
+        vaelib.data.cifar10()
+
+
+def test_a_whole_set_is_read_and_its_part_is_ours(tmp_path, monkeypatch):
+    whole = tmp_path / "cifar10"
+    whole.mkdir()
+    files = {}
+    labels = np.arange(100, dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    batches = rng.integers(0, 256, (6, 100, 32, 32, 3), dtype=np.uint8)  # six mosaics of 100 tiles
+    for name in vaelib.data.CIFAR10_FULL:
+        file = whole / name
+        if name.endswith(".webp"):
+            tiles = batches[5 if "test" in name else int(name[11]) - 1]
+            page = tiles.reshape(1, 100, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(32, 3200, 3)
+            Image.fromarray(page).save(file, lossless=True, exact=True)
+        else:
+            np.save(file, np.tile(labels, 5) if "train" in name else labels)
+        files[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(vaelib.data, "CIFAR10_FULL", files)
+    monkeypatch.setattr(vaelib.data, "_places", lambda root: [tmp_path])
+    train, test = vaelib.data.cifar10(subset=False)
+    expected = torch.from_numpy(batches[:5].reshape(500, 32, 32, 3)).permute(0, 3, 1, 2)
+    assert torch.equal(train.x, expected)
+    assert torch.equal(test.x, torch.from_numpy(batches[5]).permute(0, 3, 1, 2))
+    assert train.y.tolist() == labels.tolist() * 5
+    part, _ = vaelib.data.cifar10()
+    assert torch.equal(part.x, expected)  # of a set this small, all
+
+
+def test_dequantized_pixels_keep_their_value_and_stay_below_one():
+    x = torch.arange(256, dtype=torch.uint8).repeat(200).view(-1, 1, 16, 16)
+    state = torch.get_rng_state()
+    y = vaelib.data.dequantize(x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal((y * 256).floor().to(torch.uint8), x)
+    assert 0 <= y.min() < y.max() < 1
+    fraction = y.double() * 256 - x
+    assert abs(fraction.mean() - 0.5) < 4 * (1 / 12 / x.numel()) ** 0.5
+    assert torch.equal(y, vaelib.data.dequantize(x))
+    assert not torch.equal(y, vaelib.data.dequantize(x, seed=1))
+    with pytest.raises(TypeError, match="got torch.float32; expected uint8"):
+        vaelib.data.dequantize(y)
