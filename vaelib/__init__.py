@@ -6,12 +6,12 @@ The public names, in the order in which a reader meets them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import data, evaluate, nets
-from .distributions import bernoulli, gaussian
+from . import data, evaluate, likelihoods, nets
 from .estimates import Estimate, log_marginal
 from .evaluate import Report, report
 from .io import load, save
-from .model import VAE, Draw, device, mlp_vae
+from .likelihoods import bernoulli, gaussian
+from .model import VAE, Draw, conv_vae, device, mlp_vae
 from .objectives import elbo, iwae
 from .train import History, NonFiniteError, fit
 from .verdict import Verdict
@@ -30,6 +30,7 @@ __all__ = [
     "Report",
     "Verdict",
     "bernoulli",
+    "conv_vae",
     "data",
     "device",
     "elbo",
@@ -37,6 +38,7 @@ __all__ = [
     "fit",
     "gaussian",
     "iwae",
+    "likelihoods",
     "load",
     "log_marginal",
     "mlp_vae",

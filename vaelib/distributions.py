@@ -1,48 +1,81 @@
-"""Likelihoods: callables that turn a decoder's output into a distribution over x.
-
-A likelihood maps parameters of shape [..., *x_shape] to a `torch.distributions` object. `VAE`
-declares the event axes, so a likelihood need not. Introduced in book/foundations/02.
-"""
+"""Distributions that torch.distributions lacks, or has with less care."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+from torch.distributions import Bernoulli, Distribution, Independent, constraints
 from torch.nn import functional as F
 
 
-def bernoulli(logits: Tensor) -> Bernoulli:
-    """Bernoulli likelihood of binary pixels, from logits of any shape.
+class ContinuousBernoulli(Distribution):
+    """A density over [0, 1], proportional to e^(logit x); logits of any shape.
 
-    Its data are 0 or 1. Grey pixels are chances of ink: draw them with `vaelib.data.binarize`.
-    """
-    return Bernoulli(logits=logits, validate_args=False)
-
-
-@dataclass(frozen=True)
-class gaussian:
-    """Gaussian likelihood N(mu, scale^2) of real-valued x with one fixed standard deviation.
-
-    `gaussian(scale)` is a callable: it maps means of any shape to a Normal of that shape. Its
-    log-density is -|x - mu|^2 / (2 scale^2) minus a constant, so squared error is its negative
-    log-likelihood at a fixed scale only. Raises ValueError unless scale is positive and finite.
+    What cross-entropy on grey values lacks: its normaliser, logit / tanh(logit / 2) times the
+    Bernoulli's (Loaiza-Ganem & Cunningham, NeurIPS 2019, https://arxiv.org/abs/1907.06845).
+    Written in logits, since torch's own clamps probabilities: in float32 its density integrates to
+    0.80 at logit 20, and to 0.40 at 40.
     """
 
-    scale: float = 1.0
+    arg_constraints: ClassVar = {}
+    has_rsample = False
 
-    def __post_init__(self) -> None:
-        if not (isinstance(self.scale, int | float) and 0 < self.scale < math.inf):
-            raise ValueError(
-                f"gaussian got scale={self.scale!r}; expected a positive, finite number, in the "
-                "units of x."
-            )
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+        super().__init__(logits.shape, validate_args=False)
 
-    def __call__(self, mu: Tensor) -> Normal:
-        return Normal(mu, self.scale, validate_args=False)
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.unit_interval
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log-density, nats, of the broadcast shape."""
+        size = self.logits.abs()
+        large = size.clamp(min=0.01)
+        log_tanh = (-torch.expm1(-large)).log() - torch.log1p((-large).exp())
+        small = math.log(2) + size**2 / 12 - 7 * size**4 / 1440
+        log_norm = torch.where(size > 0.01, large.log() - log_tanh, small)
+        return self.logits * value - F.softplus(self.logits) + log_norm
+
+    @property
+    def mean(self) -> Tensor:
+        """1 / (1 - e^-logit) - 1 / logit."""
+        small = self.logits.abs() < 0.03
+        eta = torch.where(small, torch.ones_like(self.logits), self.logits)
+        series = 0.5 + self.logits / 12 - self.logits**3 / 720
+        return torch.where(small, series, -1 / torch.expm1(-eta) - 1 / eta)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        eta = self.logits.expand(shape)
+        u = torch.rand_like(eta)
+        size = eta.abs().clamp(min=1e-4)
+        x = 1 + (u + (1 - u) * (-size).exp()).log() / size  # for a positive logit; else mirrored
+        x = torch.where(eta < 0, 1 - x, x)
+        return torch.where(eta.abs() < 1e-4, u, x).clamp(0, 1)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ContinuousBernoulli":
+        return type(self)(self.logits.expand(batch_shape))
+
+
+class _Grid(constraints.Constraint):
+    """The values 0, 1 / (bins - 1), ..., 1."""
+
+    is_discrete = True
+
+    def __init__(self, bins: int) -> None:
+        self.n = bins - 1
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        k = value * self.n
+        return (value >= 0) & (value <= 1) & ((k - k.round()).abs() < 1e-3)
+
+    def __repr__(self) -> str:
+        return f"the values 0, 1/{self.n}, ..., 1"
 
 
 class DiscretizedLogistic(Distribution):
@@ -68,7 +101,7 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return constraints.unit_interval
+        return _Grid(self.bins)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log P(X = value), nats, of the broadcast shape; value: on the grid."""
@@ -136,8 +169,8 @@ class DiscretizedLogisticMixture(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        unit = constraints.unit_interval
-        return unit if self.coupling is None else constraints.independent(unit, 3)
+        grid = _Grid(self.bins)
+        return grid if self.coupling is None else constraints.independent(grid, 3)
 
     def _locs(self, value: Tensor) -> Tensor:
         """loc given the channels before, [..., 3, H, W, M]; value [..., 3, H, W]."""

@@ -5,11 +5,13 @@ lengthened file never loads.
 """
 
 import hashlib
+import inspect
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar, overload
 
 import torch
@@ -17,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from .distributions import bernoulli, gaussian
-from .model import VAE, mlp_vae
+from . import likelihoods
+from .model import VAE, conv_vae, mlp_vae
 
 FORMAT = "vaelib 1"
 Model = TypeVar("Model", bound=nn.Module)
@@ -148,13 +150,14 @@ def _describe(model: nn.Module) -> dict[str, Any] | None:
     architecture = getattr(model, "architecture", None)
     if not isinstance(model, VAE) or architecture is None or model.prior is not None:
         return None
-    if model.likelihood is bernoulli:
-        likelihood: str | dict[str, float] = "bernoulli"
-    elif isinstance(model.likelihood, gaussian):
-        likelihood = {"gaussian": model.likelihood.scale}
-    else:
+    likelihood = model.likelihood
+    kind = likelihood if isinstance(likelihood, FunctionType) else type(likelihood)
+    if getattr(likelihoods, kind.__name__, None) is not kind:
         return None
-    architecture = {**architecture, "likelihood": likelihood}
+    settings = {}
+    if isinstance(kind, type):
+        settings = {name: getattr(likelihood, name) for name in inspect.signature(kind).parameters}
+    architecture = {**architecture, "likelihood": {"name": kind.__name__, **settings}}
     with torch.device("meta"):
         built = _build(architecture)
     shapes = {name: t.shape for name, t in model.state_dict().items()}
@@ -165,20 +168,27 @@ def _describe(model: nn.Module) -> dict[str, Any] | None:
 
 def _build(architecture: dict[str, Any], most_layers: int | None = None) -> VAE:
     keywords = dict(architecture)
-    for name in ("x_shape", "hidden"):
+    factories: dict[str, tuple[Callable[..., VAE], str]] = {
+        "mlp_vae": (mlp_vae, "hidden"),
+        "conv_vae": (conv_vae, "channels"),
+    }
+    factory = keywords.pop("factory")
+    if factory not in factories:
+        raise ValueError(f"factory is {factory!r:.60}; expected one of {', '.join(factories)}.")
+    build, sizes = factories[factory]
+    for name in ("x_shape", sizes):
         if not all(type(n) is int and n > 0 for n in keywords[name]):  # or a product repeats a list
             raise ValueError(f"{name} is {keywords[name]!r:.60}; expected positive whole numbers.")
-    factory = keywords.pop("factory")
-    if factory != "mlp_vae":
-        raise ValueError(f"factory is {factory!r}; expected 'mlp_vae'.")
-    likelihood = keywords.pop("likelihood")
-    if likelihood == "bernoulli":
-        keywords["likelihood"] = bernoulli
-    else:
-        keywords["likelihood"] = gaussian(likelihood["gaussian"])
-    if most_layers is not None and len(keywords["hidden"]) > most_layers:
-        raise ValueError(f"{len(keywords['hidden'])} hidden layers, but {most_layers} tensors.")
-    return mlp_vae(**keywords)
+    settings = dict(keywords.pop("likelihood"))
+    name = settings.pop("name")
+    if name not in likelihoods.__all__:
+        raise ValueError(f"likelihood is {name!r:.60}; expected one of vaelib.likelihoods.")
+    likelihood = getattr(likelihoods, name)
+    keywords["likelihood"] = likelihood(**settings) if isinstance(likelihood, type) else likelihood
+    layers = len(keywords[sizes]) + keywords.get("blocks", 0)
+    if most_layers is not None and layers > most_layers:
+        raise ValueError(f"{layers} layers, but {most_layers} tensors.")
+    return build(**keywords)
 
 
 def _same_tensors(path: str | Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

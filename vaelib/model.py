@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from .data import Data, as_tensor, check_values, scale_pixels
-from .distributions import bernoulli, is_bernoulli, unwrap
-from .nets import mlp
+from .distributions import is_bernoulli, unwrap
+from .likelihoods import bernoulli
+from .nets import conv_decoder, conv_encoder, mlp
 
 Likelihood = Callable[[Tensor], Distribution]
 
@@ -304,9 +305,10 @@ def mlp_vae(
     encoder = nn.Sequential(
         nn.Flatten(), *mlp((num_pixels, *hidden, 2 * latent_dim), activation, norm)
     )
+    out_shape = decoder_shape(likelihood, x_shape)
     decoder = nn.Sequential(
-        *mlp((latent_dim, *reversed(hidden), num_pixels), activation, norm),
-        nn.Unflatten(1, x_shape),
+        *mlp((latent_dim, *reversed(hidden), math.prod(out_shape)), activation, norm),
+        nn.Unflatten(1, out_shape),
     )
     model = VAE(encoder, decoder, latent_dim, likelihood, prior, x_shape)
     model.architecture = {
@@ -318,6 +320,44 @@ def mlp_vae(
         "norm": norm,
     }
     return model
+
+
+def conv_vae(
+    latent_dim: int,
+    channels: Sequence[int] = (32, 64),
+    *,
+    blocks: int = 0,
+    x_shape: Sequence[int] = (1, 28, 28),
+    activation: str = "silu",
+    likelihood: Likelihood = bernoulli,
+    prior: Distribution | nn.Module | None = None,
+) -> VAE:
+    """A VAE whose encoder and decoder are convolutional, mirrored; x_shape is (C, H, W).
+
+    - channels: of the encoder's stages, each half as high and wide as the one before.
+    - blocks: residual blocks a stage. See `vaelib.nets.conv_encoder`, also for the errors.
+    """
+    latent_dim = positive_int("latent_dim", latent_dim)
+    x_shape, channels = tuple(x_shape), tuple(channels)
+    encoder = conv_encoder(x_shape, 2 * latent_dim, channels, blocks, activation)
+    out_shape = decoder_shape(likelihood, x_shape)
+    decoder = conv_decoder(latent_dim, out_shape, channels, blocks, activation)
+    model = VAE(encoder, decoder, latent_dim, likelihood, prior, x_shape)
+    model.architecture = {
+        "factory": "conv_vae",
+        "latent_dim": latent_dim,
+        "channels": list(channels),
+        "blocks": blocks,
+        "x_shape": list(x_shape),
+        "activation": activation,
+    }
+    return model
+
+
+def decoder_shape(likelihood: Likelihood, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a decoder's output must have for a likelihood of x of shape x_shape."""
+    num_channels = getattr(likelihood, "num_channels", None)
+    return x_shape if num_channels is None else (num_channels(x_shape[0]), *x_shape[1:])
 
 
 def device() -> torch.device:
@@ -340,4 +380,4 @@ def positive_int(name: str, value: int) -> int:
     return int(value)
 
 
-__all__ = ["VAE", "Draw", "device", "is_bernoulli", "mlp_vae"]
+__all__ = ["VAE", "Draw", "conv_vae", "device", "is_bernoulli", "mlp_vae"]

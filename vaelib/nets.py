@@ -1,9 +1,10 @@
 """Networks: plain `nn.Sequential`s, so that a reader can print one and see all of it."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -38,3 +39,93 @@ def mlp(sizes: Sequence[int], activation: str = "relu", norm: str | None = None)
         layers.append(ACTIVATIONS[activation]())
     hidden_end = -1 if norm is None else -2
     return nn.Sequential(*layers[:hidden_end])  # nothing after the last linear layer
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x), [N, channels, H, W], with f twice norm, activation and 3x3 convolution.
+
+    The norm is over groups of an example's own channels, so the examples of a batch know nothing
+    of each other (He et al., ECCV 2016, https://arxiv.org/abs/1603.05027, Figure 4e).
+    """
+
+    def __init__(self, channels: int, activation: str = "silu") -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _group_norm(channels),
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            _group_norm(channels),
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def conv_encoder(
+    x_shape: Sequence[int],
+    num_outputs: int,
+    channels: Sequence[int] = (32, 64),
+    blocks: int = 0,
+    activation: str = "silu",
+) -> nn.Sequential:
+    """A convolutional network, [N, *x_shape] -> [N, num_outputs]; x_shape is (C, H, W).
+
+    Each of `channels` halves height and width, then come `blocks` residual blocks; a linear layer
+    ends it. Raises ValueError for an x_shape of other length, unknown activation, and sizes that
+    are not positive whole numbers.
+    """
+    sizes = _sizes(x_shape, channels, blocks, activation)
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise((x_shape[0], *channels)):
+        layers.append(nn.Conv2d(n_in, n_out, 3, stride=2, padding=1))
+        layers += [ResidualBlock(n_out, activation) for _ in range(blocks)]
+        layers += [_group_norm(n_out), ACTIVATIONS[activation]()]
+    num_features = channels[-1] * math.prod(sizes[-1])
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(num_features, num_outputs))
+
+
+def conv_decoder(
+    num_inputs: int,
+    out_shape: Sequence[int],
+    channels: Sequence[int] = (32, 64),
+    blocks: int = 0,
+    activation: str = "silu",
+) -> nn.Sequential:
+    """The mirror image of `conv_encoder`, [N, num_inputs] -> [N, *out_shape]."""
+    sizes = _sizes(out_shape, channels, blocks, activation)
+    shape = (channels[-1], *sizes[-1])
+    layers = [nn.Linear(num_inputs, math.prod(shape)), nn.Unflatten(1, shape)]
+    widths = pairwise((*reversed(channels), out_shape[0]))
+    for (n_in, n_out), (small, large) in zip(widths, pairwise(reversed(sizes)), strict=True):
+        layers += [ResidualBlock(n_in, activation) for _ in range(blocks)]
+        layers += [_group_norm(n_in), ACTIVATIONS[activation]()]
+        odd = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
+        layers.append(nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=odd))
+    return nn.Sequential(*layers)
+
+
+def _sizes(
+    shape: Sequence[int], channels: Sequence[int], blocks: int, activation: str
+) -> list[tuple[int, int]]:
+    """Height and width before the first layer and after each, the arguments checked."""
+    numbers = (*shape, *channels)
+    if len(shape) != 3 or not channels or not all(isinstance(n, int) and n > 0 for n in numbers):
+        raise ValueError(
+            f"A convolutional network got shape {tuple(shape)} and channels {tuple(channels)}; "
+            "expected (C, H, W) and at least one number of channels, positive and whole."
+        )
+    if not isinstance(blocks, int) or blocks < 0:
+        raise ValueError(f"blocks is {blocks!r}; expected a whole number of at least 0.")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}.")
+    sizes = [(shape[1], shape[2])]
+    for _ in channels:
+        height, width = sizes[-1]
+        sizes.append((-(-height // 2), -(-width // 2)))
+    return sizes
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(channels, 8), channels)

@@ -116,7 +116,9 @@ def test_a_strangers_safetensors_is_refused(tmp_path):
         {"factory": "os.system"},
         {"activation": "__import__('os')"},
         {"hidden": "many"},
-        {"likelihood": {"gaussian": -1}},
+        {"likelihood": {"name": "gaussian", "scale": -1}},
+        {"likelihood": {"name": "open"}},
+        {"likelihood": {"name": "logistic_mixture", "num_components": 10**15}},
         {"surprise": 1},
     ],
 )

@@ -1,0 +1,215 @@
+"""Likelihoods: callables that turn a decoder's output into a distribution over x.
+
+A likelihood maps parameters [..., *shape] to a `torch.distributions` object over [..., *x_shape].
+`VAE` declares the event axes, so a likelihood need not. One that wants more than one number for
+each value of x says how many channels in `num_channels(channels of x)`, and vaelib's factories
+give their decoders that many. Introduced in book/foundations/02 and book/models/08.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Normal
+
+from .distributions import ContinuousBernoulli, DiscretizedLogistic, DiscretizedLogisticMixture
+
+
+def bernoulli(logits: Tensor) -> Bernoulli:
+    """Bernoulli likelihood of binary pixels, from logits of any shape.
+
+    Its data are 0 or 1. Grey pixels are chances of ink: draw them with `vaelib.data.binarize`.
+    """
+    return Bernoulli(logits=logits, validate_args=False)
+
+
+def continuous_bernoulli(logits: Tensor) -> ContinuousBernoulli:
+    """A density over grey values in [0, 1], from logits of any shape: see ContinuousBernoulli."""
+    return ContinuousBernoulli(logits)
+
+
+@dataclass(frozen=True)
+class gaussian:
+    """Gaussian likelihood N(mu, scale^2) of real-valued x with one fixed standard deviation.
+
+    `gaussian(scale)` is a callable: it maps means of any shape to a Normal of that shape. Its
+    log-density is -|x - mu|^2 / (2 scale^2) minus a constant, so squared error is its negative
+    log-likelihood at a fixed scale only. Raises ValueError unless scale is positive and finite.
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_positive("gaussian", "scale", self.scale)
+
+    def __call__(self, mu: Tensor) -> Normal:
+        return Normal(mu, self.scale, validate_args=False)
+
+
+@dataclass(frozen=True)
+class pixel_gaussian:
+    """Gaussian likelihood whose decoder gives each value of x its own mean and log-deviation.
+
+    Parameters [..., 2C, H, W], means first. Without a least deviation the density of a pixel that
+    never changes has no bound, and training follows it there: min_scale, in units of x, is
+    a step of an 8-bit pixel by default.
+    """
+
+    min_scale: float = 1 / 255
+
+    def __post_init__(self) -> None:
+        _check_positive("pixel_gaussian", "min_scale", self.min_scale)
+
+    def num_channels(self, channels: int) -> int:
+        return 2 * channels
+
+    def __call__(self, parameters: Tensor) -> Normal:
+        mu, log_scale = parameters.chunk(2, -3)
+        least = math.log(self.min_scale)
+        return Normal(mu, log_scale.clamp(min=least).exp(), validate_args=False)
+
+
+class LearnedGaussian(nn.Module):
+    """Gaussian likelihood with one deviation for all of x (or each channel), learnt by gradient.
+
+    Parameter `log_scale`: [] or [channels, 1, 1].
+    """
+
+    def __init__(self, channels: int | None = None) -> None:
+        super().__init__()
+        self.channels = channels
+        shape = () if channels is None else (channels, 1, 1)
+        self.log_scale = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, mu: Tensor) -> Normal:
+        return Normal(mu, self.log_scale.exp().expand_as(mu), validate_args=False)
+
+
+class OptimalGaussian(nn.Module):
+    """Gaussian likelihood whose deviation is the best one for the batch: sigma-VAE.
+
+    In training log_prob(x) uses the root mean squared error of its own batch, which maximises it,
+    so the scale needs no learning rate. In eval mode the deviation is `scale`, [], an average over
+    the training batches: test data never choose their own (Rybkin, Daniilidis & Levine, ICML 2021,
+    https://arxiv.org/abs/2006.13202, Equation 6).
+    """
+
+    scale: Tensor
+
+    def __init__(self, momentum: float = 0.05) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, mu: Tensor) -> Normal:
+        return _BatchNormal(mu, self) if self.training else Normal(mu, self.scale.expand_as(mu))
+
+
+class _BatchNormal(Normal):
+    """N(mu, error^2) with the error that the values to be scored turn out to have."""
+
+    def __init__(self, mu: Tensor, likelihood: OptimalGaussian) -> None:
+        super().__init__(mu, likelihood.scale.expand_as(mu), validate_args=False)
+        self.likelihood = likelihood
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        scale = (value - self.loc).square().mean().clamp(min=1e-12).sqrt()
+        if torch.is_grad_enabled():
+            kept = self.likelihood
+            kept.scale.lerp_(scale.detach().to(kept.scale.dtype), kept.momentum)
+        return Normal(self.loc, scale.expand_as(self.loc), validate_args=False).log_prob(value)
+
+
+@dataclass(frozen=True)
+class discretized_logistic:
+    """DiscretizedLogistic for 8-bit pixels; the decoder gives each value its loc and log-scale.
+
+    Parameters [..., 2C, H, W], locs first. Zeros mean the middle of the range, and e^-2 of it.
+    """
+
+    bins: int = 256
+
+    def num_channels(self, channels: int) -> int:
+        return 2 * channels
+
+    def __call__(self, parameters: Tensor) -> DiscretizedLogistic:
+        loc, log_scale = parameters.chunk(2, -3)
+        return DiscretizedLogistic(loc + 0.5, log_scale - 2, self.bins)
+
+
+class LearnedLogistic(nn.Module):
+    """DiscretizedLogistic with one scale for all of x (or each channel), learnt by gradient.
+
+    The decoder gives locs only, as for `gaussian`. Parameter `log_scale`: [] or [channels, 1, 1].
+    """
+
+    def __init__(self, channels: int | None = None, bins: int = 256) -> None:
+        super().__init__()
+        self.channels, self.bins = channels, bins
+        shape = () if channels is None else (channels, 1, 1)
+        self.log_scale = nn.Parameter(torch.full(shape, -2.0))
+
+    def forward(self, loc: Tensor) -> DiscretizedLogistic:
+        return DiscretizedLogistic(loc + 0.5, self.log_scale, self.bins)
+
+
+@dataclass(frozen=True)
+class logistic_mixture:
+    """DiscretizedLogisticMixture; for three channels coupled ones, else a mixture for each value.
+
+    Parameters [..., 10 M, H, W] for three channels: M logits, 3 M locs, 3 M log-scales and 3 M
+    couplings; else [..., 3 C M, H, W].
+    """
+
+    num_components: int = 5
+    bins: int = 256
+
+    def __post_init__(self) -> None:
+        m = self.num_components
+        if isinstance(m, bool) or not isinstance(m, int) or m < 1:
+            raise ValueError(
+                f"logistic_mixture got num_components={m!r}; expected a whole number of at least 1."
+            )
+
+    def num_channels(self, channels: int) -> int:
+        return (10 if channels == 3 else 3 * channels) * self.num_components
+
+    def __call__(self, parameters: Tensor) -> Distribution:
+        m, n = self.num_components, parameters.shape[-3]
+        if n % m or (n != 10 * m and n % (3 * m)):
+            raise ValueError(
+                f"The decoder gave {n} channels to a mixture of {m}; expected {10 * m} for colour, "
+                f"or {3 * m} for each channel: build it with num_channels."
+            )
+        p = parameters.unflatten(-3, (-1, m)).movedim(-3, -1)  # [..., 10 or 3 C, H, W, M]
+        coupling = None
+        if n == 10 * m:
+            logits, loc, log_scale, coupling = p.split((1, 3, 3, 3), -4)
+            logits = logits.squeeze(-4)
+        else:
+            logits, loc, log_scale = p.chunk(3, -4)
+        # Locs start at different places, or equal components would stay equal.
+        middle = (torch.arange(m).to(p) + 0.5) / m
+        return DiscretizedLogisticMixture(logits, loc + middle, log_scale - 2, coupling, self.bins)
+
+
+def _check_positive(likelihood: str, name: str, value: float) -> None:
+    if not (isinstance(value, int | float) and 0 < value < math.inf):
+        raise ValueError(
+            f"{likelihood} got {name}={value!r}; expected a positive, finite number, in the units "
+            "of x."
+        )
+
+
+__all__ = [
+    "LearnedGaussian",
+    "LearnedLogistic",
+    "OptimalGaussian",
+    "bernoulli",
+    "continuous_bernoulli",
+    "discretized_logistic",
+    "gaussian",
+    "logistic_mixture",
+    "pixel_gaussian",
+]
