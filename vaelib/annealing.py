@@ -5,7 +5,6 @@ Hamiltonian Monte Carlo, and weighs itself on the way. Introduced in
 book/models/07_evaluation.ipynb.
 """
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -45,11 +44,10 @@ def ais(
     x, drawn = scored(x, px_z, data_seed)
     with seeded(model, seed):
         with torch.no_grad():
-            draw = model.draw(x, num_samples)
-            first = model._pz(draw.z) if start == "prior" else draw.qz_x
-            shape = (num_samples, len(x)) if start == "prior" else (num_samples,)
-            z = first.sample(shape)
-        log_w = _anneal(model, draw.x, first.log_prob, z, num_steps, num_leaps, forward=True)
+            x = model._input(x)
+            first = model._pz(x) if start == "prior" else model.encode(x)
+            z = first.sample((num_samples, len(x)) if start == "prior" else (num_samples,))
+        log_w = _anneal(model, x, first.log_prob, z, num_steps, num_leaps, forward=True)
     return _estimate(log_w, drawn, seed)
 
 
@@ -158,9 +156,6 @@ def _value_and_gradient(log_f: Density, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _estimate(log_w: Tensor, drawn: int | None, seed: int, sign: float = 1.0) -> Estimate:
-    k = len(log_w)
     log_w = log_w.cpu()
-    log_sum = log_w.logsumexp(0)
-    ess = (2 * log_sum - (2 * log_w).logsumexp(0)).exp()
-    values = sign * (log_sum - math.log(k))
-    return summary(values, ess, k, drawn, seed, {k: values.mean().item()})
+    sums = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
+    return summary(*sums, len(log_w), drawn, seed, sign=sign)

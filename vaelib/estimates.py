@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from .data import Data, as_tensor, binarize, check_data
 from .distributions import is_bernoulli, unwrap
-from .model import likelihood_of, positive_int, tensor_like, values_checked
+from .model import in_eval_mode, likelihood_of, positive_int, tensor_like, values_checked
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def log_marginal(
     px_z = likelihood_of(model)
     x, drawn = scored(x, px_z, data_seed)
 
-    values, ess = [], []
+    log_sums, log_sums_squares = [], []
     marks = sorted({num_samples >> i for i in range(num_samples.bit_length())})
     curve = dict.fromkeys(marks, 0.0)
     rows = max(1, 2**19 // max(1, x[0].numel()))  # of z at a time: 2 MB of float32 pixels
@@ -89,9 +89,10 @@ def log_marginal(
                         curve[mark] += values_here.sum().item() / len(x)
                 log_sum = so_far[-1]
                 log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))
-            values.append(log_sum - math.log(num_samples))
-            ess.append((2 * log_sum - log_sum_squares).exp())
-    return summary(torch.cat(values), torch.cat(ess), num_samples, drawn, seed, curve)
+            log_sums.append(log_sum)
+            log_sums_squares.append(log_sum_squares)
+    sums = torch.cat(log_sums), torch.cat(log_sums_squares)
+    return summary(*sums, num_samples, drawn, seed, curve)
 
 
 def scored(x: Data, px_z: Distribution, data_seed: int) -> tuple[Tensor, int | None]:
@@ -101,14 +102,20 @@ def scored(x: Data, px_z: Distribution, data_seed: int) -> tuple[Tensor, int | N
 
 
 def summary(
-    values: Tensor,
-    ess: Tensor,
+    log_sum: Tensor,
+    log_sum_squares: Tensor,
     num_samples: int,
     data_seed: int | None,
     seed: int,
-    curve: dict[int, float],
+    curve: dict[int, float] | None = None,
+    sign: float = 1.0,
 ) -> Estimate:
-    """The Estimate of `values`, each the log of a mean of num_samples weights."""
+    """The Estimate from the logs of the sums of num_samples weights and of their squares, [N].
+
+    sign: -1 where the weights' mean estimates 1 / p(x), so that values are -log of it.
+    """
+    values = sign * (log_sum - math.log(num_samples))
+    ess = (2 * log_sum - log_sum_squares).exp()
     # Var(log mean w) is about Var(w) / (K E[w]^2); Var(w) / E[w]^2 is (K / ess - 1) K / (K - 1).
     variances = (1 / ess - 1 / num_samples).clamp(min=0) * num_samples / max(1, num_samples - 1)
     n = len(values)
@@ -121,7 +128,7 @@ def summary(
         num_samples=num_samples,
         data_seed=data_seed,
         seed=seed,
-        curve=curve,
+        curve=curve or {},
     )
 
 
@@ -130,14 +137,9 @@ def seeded(model: nn.Module, seed: int) -> Iterator[None]:
     """Seed torch's generators, in eval mode; put random state and mode back at the end."""
     like = tensor_like(model)
     devices = [like.device] if like.is_cuda else []
-    training = model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        model.train(training)
+    with in_eval_mode(model), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,9 @@ def information(
     px_z = likelihood_of(model)
     x, _ = scored(x, px_z, data_seed)
     n = len(x)
-    batches = x.split(128)
-    rates, distortions, parts, firsts, owns = [], [], [], [], []
+    rates, distortions, parts, firsts, posteriors = [], [], [], [], []
     with seeded(model, seed), values_checked(model):
-        for batch in batches:
+        for batch in x.split(128):
             draw = model.draw(batch, num_samples)  # type: ignore[operator]
             kl = draw.kl if draw.kl_parts is not None else (draw.log_qz_x - draw.log_pz).mean(0)
             rates.append(kl.double().cpu())
@@ -201,17 +202,13 @@ def information(
             if draw.kl_parts is not None:
                 parts.append(draw.kl_parts.double().sum(0).cpu())
             firsts.append(draw.z[0])
-            owns.append(draw.log_qz_x[0].double().cpu())
-        z, own = torch.cat(firsts)[:queries], torch.cat(owns)[:queries]
-        others = torch.empty(len(z), n, dtype=torch.float64)  # log q(z_i | x_j)
-        for j, batch in enumerate(batches):
-            qz_x = model.encode(batch)  # type: ignore[operator]
-            others[:, 128 * j : 128 * j + len(batch)] = qz_x.log_prob(z.unsqueeze(1)).double().cpu()
-        units = active_units(model, x)
+            posteriors.append(draw.qz_x)
     rate, distortion = torch.cat(rates), torch.cat(distortions)
-    with_own = own - (others.logsumexp(1) - math.log(n))
-    others[torch.arange(len(z)), torch.arange(len(z))] = -math.inf
-    without = own - (others.logsumexp(1) - math.log(max(1, n - 1)))
+    z = torch.cat(firsts)[:queries].unsqueeze(1)
+    log_q = torch.cat([q.log_prob(z).double().cpu() for q in posteriors], 1)  # z_i under q(z|x_j)
+    own = log_q.diagonal().clone()
+    with_own = own - (log_q.logsumexp(1) - math.log(n))
+    without = own - (log_q.fill_diagonal_(-math.inf).logsumexp(1) - math.log(max(1, n - 1)))
     mean_rate = rate.mean().item()
     low = min(mean_rate, max(0.0, with_own.mean().item()))
     high = max(low, min(mean_rate, without.mean().item()))
@@ -225,7 +222,7 @@ def information(
         mutual_information_stderr=standard_error(with_own),
         marginal_kl=(max(0.0, mean_rate - high), max(0.0, mean_rate - low)),
         kl_parts=(torch.stack(parts).sum(0) / n).tolist() if parts else None,
-        active_units=units,
+        active_units=_num_varying(torch.cat([q.mean for q in posteriors])),
     )
 
 
@@ -236,19 +233,19 @@ def active_units(model: nn.Module, x: Data, threshold: float = 0.01) -> int:
     The variance over examples of E[z_d | x], in units of z (Burda, Grosse & Salakhutdinov, ICLR
     2016, Section 5.3, https://arxiv.org/abs/1509.00519).
     """
-    return int((encoded(model, x).var(0) > threshold).sum())
+    return _num_varying(encoded(model, x), threshold)
+
+
+def _num_varying(means: Tensor, threshold: float = 0.01) -> int:
+    return int((means.flatten(1).var(0) > threshold).sum())
 
 
 @torch.no_grad()
 def encoded(model: nn.Module, x: Data) -> Tensor:
     """The means of q(z|x), [N, D], in eval mode and a batch at a time; x may be grey."""
-    training = model.training
-    model.eval()
-    try:
-        means = [model.encode(b).mean.flatten(1) for b in as_tensor(x).split(512)]  # type: ignore[operator]
-    finally:
-        model.train(training)
-    return torch.cat(means)
+    with in_eval_mode(model):
+        means = [model.encode(b).mean for b in as_tensor(x).split(512)]  # type: ignore[operator]
+    return torch.cat(means).flatten(1)
 
 
 def coverage(qz_x: Distribution, z: Tensor, level: float = 0.9) -> Tensor:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .annealing import ais, bidirectional
-from .data import Data, Images, as_tensor, binarize
-from .distributions import is_bernoulli
+from .data import Data, Images, as_tensor
 from .estimates import (
     Estimate,
     Information,
@@ -70,7 +69,7 @@ class Report:
     warnings: list[str]
     curve: dict[int, float]
     kl_parts: list[float] | None
-    settings: dict[str, int | str | None] = field(default_factory=dict)
+    settings: dict[str, int | None] = field(default_factory=dict)
     seconds: float = math.nan
 
     def __getitem__(self, name: str) -> Score:
@@ -135,36 +134,43 @@ def report(
     """
     started = time.perf_counter()
     px_z = likelihood_of(model)
-    scores, warnings, n = _Scores(), [], len(as_tensor(test))
+    x, _ = scored(test, px_z, data_seed)
+    scores: list[Score] = []
+    warnings: list[str] = []
+    n = len(x)
 
     likelihood = log_marginal(model, test, num_samples, data_seed, seed)
     info = information(model, test, data_seed=data_seed, seed=seed)
     group = "likelihood"
-    scores.add(group, "elbo", -info.elbo, info.elbo_stderr, "nats", "-ELBO: an upper bound on NLL")
+    scores.append(
+        Score(group, "elbo", -info.elbo, info.elbo_stderr, "nats", "-ELBO: an upper bound on NLL")
+    )
     note = f"-log p(x), K = {num_samples:,}; Monte Carlo error {likelihood.mc_stderr:.3f}"
-    scores.add(group, "nll", -likelihood.mean, likelihood.stderr, "nats", note)
+    scores.append(Score(group, "nll", -likelihood.mean, likelihood.stderr, "nats", note))
     if likelihood.last_gain > 0.1:
         warnings.append(
             f"The K-curve has not flattened: the last doubling of K, to {num_samples:,}, took "
             f"{likelihood.last_gain:.2f} nats off the NLL, and at least as much may be left."
         )
     share = likelihood.ess.median().item()
-    scores.add(group, "ess", share, None, "", f"median effective draws of {num_samples:,}")
+    scores.append(
+        Score(group, "ess", share, None, "", f"median effective draws of {num_samples:,}")
+    )
     if px_z.support is not None and px_z.support.is_discrete:
-        bit = as_tensor(test)[0].numel() * math.log(2)
+        bit = x[0].numel() * math.log(2)
         bits = (-likelihood.mean / bit, likelihood.stderr / bit)
-        scores.add(group, "bits_per_dim", *bits, "bits", "NLL over dimensions, in bits")
+        scores.append(Score(group, "bits_per_dim", *bits, "bits", "NLL over dimensions, in bits"))
     else:
         warnings.append(
             "The likelihood is a density, so its NLL depends on the units of x: bits per "
             "dimension are left out."
         )
     if ais_images and isinstance(model, VAE):
-        few = scored(test, px_z, data_seed)[0][:ais_images]
+        few = x[:ais_images]
         second = ais(model, few, start="posterior", seed=seed)
         nll = -likelihood.values[: len(few)].mean().item()
         note = f"annealed, of the first {len(few)} images alone, whose nll is {nll:.2f}"
-        scores.add(group, "nll_ais", -second.mean, second.mc_stderr, "nats", note)
+        scores.append(Score(group, "nll_ais", -second.mean, second.mc_stderr, "nats", note))
         if nll + second.mean > 0.5:
             warnings.append(
                 f"Annealing finds {nll + second.mean:.2f} nats less on the same images: K is too "
@@ -172,22 +178,26 @@ def report(
             )
 
     group = "information"
-    scores.add(group, "rate", info.rate, info.rate_stderr, "nats", "E KL(q(z|x) || p(z))")
-    scores.add(
-        group, "distortion", info.distortion, info.distortion_stderr, "nats", "-E log p(x|z)"
+    scores.append(Score(group, "rate", info.rate, info.rate_stderr, "nats", "E KL(q(z|x) || p(z))"))
+    scores.append(
+        Score(group, "distortion", info.distortion, info.distortion_stderr, "nats", "-E log p(x|z)")
     )
     low, high = info.mutual_information
     most = f"log N = {math.log(n):.2f}"
     note = f"I(x; z), from below, where it cannot pass {most}; from above {high:.2f}"
-    scores.add(group, "mutual_information", low, info.mutual_information_stderr, "nats", note)
+    scores.append(
+        Score(group, "mutual_information", low, info.mutual_information_stderr, "nats", note)
+    )
     low, high = info.marginal_kl
     note = f"KL(q(z) || p(z)), from below; from above {high:.2f}"
-    scores.add(group, "marginal_kl", low, None, "nats", note)
-    scores.add(group, "active_units", info.active_units, None, "", "latents whose mean varies")
+    scores.append(Score(group, "marginal_kl", low, None, "nats", note))
+    scores.append(
+        Score(group, "active_units", info.active_units, None, "", "latents whose mean varies")
+    )
 
-    _score_samples(scores, warnings, model, test, features, data_seed, seed)
+    _score_samples(scores, warnings, model, test, x, features, seed)
     _score_codes(scores, warnings, model, train, test)
-    settings: dict[str, int | str | None] = {
+    settings: dict[str, int | None] = {
         "num_train": len(as_tensor(train)),
         "num_test": n,
         "num_samples": num_samples,
@@ -195,29 +205,13 @@ def report(
         "seed": seed,
     }
     return Report(
-        scores.found,
+        {score.name: score for score in scores},
         warnings,
         likelihood.curve,
         info.kl_parts,
         settings,
         round(time.perf_counter() - started, 1),
     )
-
-
-class _Scores:
-    def __init__(self) -> None:
-        self.found: dict[str, Score] = {}
-
-    def add(
-        self,
-        group: str,
-        name: str,
-        value: float,
-        stderr: float | None = None,
-        unit: str = "",
-        note: str = "",
-    ) -> None:
-        self.found[name] = Score(group, name, value, stderr, unit, note)
 
 
 def sample_scores(
@@ -238,15 +232,14 @@ def sample_scores(
 
 
 def _score_samples(
-    scores: _Scores,
+    scores: list[Score],
     warnings: list[str],
     model: nn.Module,
     test: Data,
+    x: Tensor,  # test, as it is scored
     network: DigitNet | None,
-    data_seed: int,
     seed: int,
 ) -> None:
-    px_z = likelihood_of(model)
     if network is None:
         if not isinstance(test, Images) or test.x.shape[1:] != (1, 28, 28):
             warnings.append("Samples are not scored: no network was given for such images.")
@@ -259,11 +252,10 @@ def _score_samples(
                 "features mean nothing here."
             )
             return
-    real = as_tensor(test)[:10_000]
-    if is_bernoulli(px_z):
-        real = binarize(real, data_seed)
+    real = x[:10_000]
     with seeded(model, seed):
-        fake = torch.cat([model.sample(n, mean=False) for n in _parts(len(real))])  # type: ignore[operator]
+        draws = [model.sample(len(part), mean=False) for part in real.split(512)]  # type: ignore[operator]
+    fake = torch.cat(draws)
     notes = {
         "frechet": f"of {type(network).__name__}'s features, not FID; {len(real):,} samples",
         "kernel_distance": "squared, cubic kernel, same features",
@@ -273,11 +265,11 @@ def _score_samples(
         "coverage": "data with a sample near",
     }
     for name, (value, stderr) in sample_scores(real, fake, network).items():
-        scores.add("samples", name, value, stderr, "", notes[name])
+        scores.append(Score("samples", name, value, stderr, "", notes[name]))
 
 
 def _score_codes(
-    scores: _Scores, warnings: list[str], model: nn.Module, train: Data, test: Data
+    scores: list[Score], warnings: list[str], model: nn.Module, train: Data, test: Data
 ) -> None:
     if not (isinstance(train, Images) and isinstance(test, Images)):
         warnings.append("Codes are not scored: that takes labels, so Images for train and test.")
@@ -289,11 +281,9 @@ def _score_codes(
         ("nearest_neighbours", nearest_neighbours(*codes), "accuracy of the 10 nearest codes"),
     ):
         error = math.sqrt(accuracy * (1 - accuracy) / len(test))
-        scores.add("codes", name, accuracy, error, "", f"{note}, first {len(train):,} of train")
-
-
-def _parts(n: int, size: int = 512) -> list[int]:
-    return [min(size, n - start) for start in range(0, n, size)]
+        scores.append(
+            Score("codes", name, accuracy, error, "", f"{note}, first {len(train):,} of train")
+        )
 
 
 def _digits(value: float, stderr: float | None) -> int:

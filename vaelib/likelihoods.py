@@ -79,8 +79,7 @@ class LearnedGaussian(nn.Module):
     def __init__(self, channels: int | None = None) -> None:
         super().__init__()
         self.channels = channels
-        shape = () if channels is None else (channels, 1, 1)
-        self.log_scale = nn.Parameter(torch.zeros(shape))
+        self.log_scale = _shared_log_scale(channels, 0.0)
 
     def forward(self, mu: Tensor) -> Normal:
         return Normal(mu, self.log_scale.exp().expand_as(mu), validate_args=False)
@@ -103,10 +102,12 @@ class OptimalGaussian(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, mu: Tensor) -> Normal:
-        return _BatchNormal(mu, self) if self.training else Normal(mu, self.scale.expand_as(mu))
+        if self.training:
+            return _BestNormal(mu, self)
+        return Normal(mu, self.scale.expand_as(mu), validate_args=False)
 
 
-class _BatchNormal(Normal):
+class _BestNormal(Normal):
     """N(mu, error^2) with the error that the values to be scored turn out to have."""
 
     def __init__(self, mu: Tensor, likelihood: OptimalGaussian) -> None:
@@ -147,8 +148,7 @@ class LearnedLogistic(nn.Module):
     def __init__(self, channels: int | None = None, bins: int = 256) -> None:
         super().__init__()
         self.channels, self.bins = channels, bins
-        shape = () if channels is None else (channels, 1, 1)
-        self.log_scale = nn.Parameter(torch.full(shape, -2.0))
+        self.log_scale = _shared_log_scale(channels, -2.0)
 
     def forward(self, loc: Tensor) -> DiscretizedLogistic:
         return DiscretizedLogistic(loc + 0.5, self.log_scale, self.bins)
@@ -192,6 +192,10 @@ class logistic_mixture:
         # Locs start at different places, or equal components would stay equal.
         middle = (torch.arange(m).to(p) + 0.5) / m
         return DiscretizedLogisticMixture(logits, loc + middle, log_scale - 2, coupling, self.bins)
+
+
+def _shared_log_scale(channels: int | None, start: float) -> nn.Parameter:
+    return nn.Parameter(torch.full(() if channels is None else (channels, 1, 1), start))
 
 
 def _check_positive(likelihood: str, name: str, value: float) -> None:

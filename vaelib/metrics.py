@@ -18,8 +18,7 @@ class DigitNet(nn.Module):
     """A small convolutional classifier of digits: [N, 1, 28, 28] -> logits [N, 10].
 
     `features` are the 64 numbers before the last layer, scaled to mean variance one on MNIST's
-    training images. Trained on MNIST as it is and with its
-    pixels drawn, since models draw theirs.
+    training images. Trained on MNIST as it is and with its pixels drawn, since models draw theirs.
     """
 
     def __init__(self) -> None:
@@ -64,7 +63,9 @@ def digit_net() -> DigitNet:
             "No weights/digit_net.safetensors in the folders that vaelib looks in; expected the "
             "repository's data folder: clone it, or set VAELIB_DATA to a copy of it."
         )
-    return load(folder / "digit_net.safetensors", into=DigitNet())
+    with torch.device("meta"):  # initial weights would draw from the caller's generator
+        network = DigitNet()
+    return load(folder / "digit_net.safetensors", into=network.to_empty(device="cpu"))
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -170,20 +171,20 @@ def linear_probe(
     """
     mean, deviation = train.mean(0), train.std(0).clamp(min=1e-8)
     train, test = (train - mean) / deviation, (test - mean) / deviation
-    linear = nn.Linear(train.shape[1], int(train_y.max()) + 1).to(train)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    solver = torch.optim.LBFGS(linear.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    classes = int(train_y.max()) + 1
+    weight = train.new_zeros(train.shape[1], classes, requires_grad=True)
+    bias = train.new_zeros(classes, requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
-        value = F.cross_entropy(linear(train), train_y) + decay * linear.weight.square().sum() / 2
+        value = F.cross_entropy(train @ weight + bias, train_y) + decay * weight.square().sum() / 2
         value.backward()
         return value
 
     with torch.enable_grad():
         solver.step(loss)  # type: ignore[no-untyped-call]
-    return (linear(test).argmax(-1) == test_y).double().mean().item()
+    return ((test @ weight + bias).argmax(-1) == test_y).double().mean().item()
 
 
 def nearest_neighbours(

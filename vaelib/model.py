@@ -221,10 +221,11 @@ def _as_event(px_z: Distribution, num_leading: int) -> Distribution:
 
 
 def _log_prob(px_z: Distribution, x: Tensor) -> Tensor:
-    """log p(x|z), [K, B]. Where no gradient is asked, the Bernoulli's is the sum over pixels of
+    """log p(x|z), [K, B]; faster for a Bernoulli where no gradient is asked.
 
-    x * logit - softplus(logit) with x in a product of matrices, and with one logarithm for up to
-    64 pixels: softplus(l) = max(l, 0) + log(1 + e^-|l|), and those factors lie in (1, 2].
+    Its sum over pixels is x * logit - softplus(logit): x enters by a product of matrices, and up
+    to 64 pixels share a logarithm, since softplus(l) = max(l, 0) + log(1 + e^-|l|), and those
+    factors lie in (1, 2].
     """
     if torch.is_grad_enabled() or not (isinstance(px_z, Independent) and is_bernoulli(px_z)):
         return px_z.log_prob(x)
@@ -271,17 +272,24 @@ def values_checked(model: nn.Module) -> Iterator[None]:
         model._values_checked = before
 
 
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode, so that an example moves no statistics; its mode back after."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 @torch.no_grad()
 def likelihood_of(model: nn.Module) -> Distribution:
     """p(x|z) at z = 0: tells which likelihood a model has."""
     like = tensor_like(model)
-    training = model.training
-    model.eval()  # one example must not move batch statistics
-    try:
+    with in_eval_mode(model):
         z = like.new_zeros(1, model.latent_dim)  # type: ignore[call-overload]
         return model.decode(z)  # type: ignore[operator]
-    finally:
-        model.train(training)
 
 
 def mlp_vae(

@@ -27,8 +27,6 @@ def mlp(sizes: Sequence[int], activation: str = "relu", norm: str | None = None)
             f"mlp got sizes {tuple(sizes)}; expected at least two positive whole numbers, from "
             "input to output."
         )
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}.")
     if norm not in (None, "layer"):
         raise ValueError(f"norm is {norm!r}; expected None or 'layer'.")
     layers: list[nn.Module] = []
@@ -36,7 +34,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu", norm: str | None = None)
         layers.append(nn.Linear(n_in, n_out))
         if norm == "layer":
             layers.append(nn.LayerNorm(n_out))
-        layers.append(ACTIVATIONS[activation]())
+        layers.append(_activation(activation))
     hidden_end = -1 if norm is None else -2
     return nn.Sequential(*layers[:hidden_end])  # nothing after the last linear layer
 
@@ -52,10 +50,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             _group_norm(channels),
-            ACTIVATIONS[activation](),
+            _activation(activation),
             nn.Conv2d(channels, channels, 3, padding=1),
             _group_norm(channels),
-            ACTIVATIONS[activation](),
+            _activation(activation),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
 
@@ -76,12 +74,12 @@ def conv_encoder(
     ends it. Raises ValueError for an x_shape of other length, unknown activation, and sizes that
     are not positive whole numbers.
     """
-    sizes = _sizes(x_shape, channels, blocks, activation)
+    sizes = _sizes(x_shape, channels, blocks)
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise((x_shape[0], *channels)):
         layers.append(nn.Conv2d(n_in, n_out, 3, stride=2, padding=1))
         layers += [ResidualBlock(n_out, activation) for _ in range(blocks)]
-        layers += [_group_norm(n_out), ACTIVATIONS[activation]()]
+        layers += [_group_norm(n_out), _activation(activation)]
     num_features = channels[-1] * math.prod(sizes[-1])
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(num_features, num_outputs))
 
@@ -94,21 +92,19 @@ def conv_decoder(
     activation: str = "silu",
 ) -> nn.Sequential:
     """The mirror image of `conv_encoder`, [N, num_inputs] -> [N, *out_shape]."""
-    sizes = _sizes(out_shape, channels, blocks, activation)
+    sizes = _sizes(out_shape, channels, blocks)
     shape = (channels[-1], *sizes[-1])
     layers = [nn.Linear(num_inputs, math.prod(shape)), nn.Unflatten(1, shape)]
     widths = pairwise((*reversed(channels), out_shape[0]))
     for (n_in, n_out), (small, large) in zip(widths, pairwise(reversed(sizes)), strict=True):
         layers += [ResidualBlock(n_in, activation) for _ in range(blocks)]
-        layers += [_group_norm(n_in), ACTIVATIONS[activation]()]
+        layers += [_group_norm(n_in), _activation(activation)]
         odd = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
         layers.append(nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=odd))
     return nn.Sequential(*layers)
 
 
-def _sizes(
-    shape: Sequence[int], channels: Sequence[int], blocks: int, activation: str
-) -> list[tuple[int, int]]:
+def _sizes(shape: Sequence[int], channels: Sequence[int], blocks: int) -> list[tuple[int, int]]:
     """Height and width before the first layer and after each, the arguments checked."""
     numbers = (*shape, *channels)
     if len(shape) != 3 or not channels or not all(isinstance(n, int) and n > 0 for n in numbers):
@@ -118,13 +114,17 @@ def _sizes(
         )
     if not isinstance(blocks, int) or blocks < 0:
         raise ValueError(f"blocks is {blocks!r}; expected a whole number of at least 0.")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}.")
     sizes = [(shape[1], shape[2])]
     for _ in channels:
         height, width = sizes[-1]
         sizes.append((-(-height // 2), -(-width // 2)))
     return sizes
+
+
+def _activation(name: str) -> nn.Module:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation is {name!r}; expected one of {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]()
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

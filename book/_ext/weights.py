@@ -34,9 +34,8 @@ def train_digit_net(train: vaelib.data.Images, epochs: int = 6, seed: int = 0) -
             adam.step()
             falling.step()
     spread = network.features(train).var(0).mean().sqrt()
-    with (
-        torch.no_grad()
-    ):  # features of mean variance one, and the same logits: ReLU is linear there
+    # Features of mean variance one, and the same logits: ReLU commutes with a positive factor.
+    with torch.no_grad():
         network.body[-2].weight /= spread
         network.body[-2].bias /= spread
         network.head.weight *= spread

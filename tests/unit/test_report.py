@@ -25,7 +25,10 @@ def model(digits):
 
 @pytest.fixture(scope="module")
 def found(model, digits):
-    return vaelib.report(model, *digits, num_samples=50, ais_images=4)
+    state = torch.get_rng_state()
+    found = vaelib.report(model, *digits, num_samples=50, ais_images=4)
+    assert torch.equal(torch.get_rng_state(), state)
+    return found
 
 
 def test_each_number_is_its_functions(model, digits, found):
