@@ -205,7 +205,9 @@ class Api(SphinxDirective):
             if isinstance(obj, ModuleType):
                 public = [(n, getattr(obj, n)) for n in public_names(obj)]
                 groups.setdefault(obj.__name__, []).extend(
-                    (f"{obj.__name__}.{n}", o) for n, o in public
+                    (f"{obj.__name__}.{n}", o)
+                    for n, o in public
+                    if n not in root.__all__ or getattr(root, n) is not o  # shown by its short name
                 )
                 continue
             module = getattr(obj, "__module__", None) or root.__name__

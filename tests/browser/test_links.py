@@ -82,3 +82,11 @@ def test_no_page_is_unreachable(pages: Path, parsed: dict[Path, Page]) -> None:
             if not parts.scheme and parts.path:
                 to_visit.append((path.parent / unquote(parts.path)).resolve())
     assert {(root / f"{page}.html") for page in toc_pages()} - reached == set()
+
+
+def test_the_api_page_has_a_name_once(parsed: dict[Path, Page], pages: Path) -> None:
+    """What vaelib and one of its modules both list is shown by its short name alone."""
+    ids = parsed[(pages / "api.html").resolve()].ids
+    for name in ("report", "Report", "log_marginal", "Estimate", "bernoulli", "gaussian"):
+        found = [i for i in ids if i.startswith("vaelib") and i.rsplit(".", 1)[-1] == name]
+        assert found == [f"vaelib.{name}"]
