@@ -19,7 +19,7 @@ import nbformat
 
 import chapters
 
-RESULTS = {"05": "first_vae"}  # chapter -> data/results/NAME.json
+RESULTS = {"05": "first_vae", "07": "evaluation"}  # chapter -> data/results/NAME.json
 SEEDS = (0, 1, 2)
 
 
