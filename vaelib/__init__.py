@@ -6,13 +6,13 @@ The public names, in the order in which a reader meets them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import data, evaluate, likelihoods, nets
+from . import data, evaluate, likelihoods, nets, optimizers, priors
 from .estimates import Estimate, log_marginal
 from .evaluate import Report, report
 from .io import load, save
 from .likelihoods import bernoulli, gaussian
 from .model import VAE, Draw, conv_vae, device, mlp_vae
-from .objectives import elbo, iwae
+from .objectives import elbo, iwae, stl
 from .train import History, NonFiniteError, fit
 from .verdict import Verdict
 
@@ -43,9 +43,12 @@ __all__ = [
     "log_marginal",
     "mlp_vae",
     "nets",
+    "optimizers",
     "plots",
+    "priors",
     "report",
     "save",
+    "stl",
 ]
 
 
