@@ -99,12 +99,13 @@ class Report:
     def _repr_html_(self) -> str:
         rows, group = [], None
         for score in self.scores.values():
-            head = escape(score.group) if score.group != group else ""
-            group = score.group
-            cells = (head, escape(score.name), escape(str(score)), escape(score.note))
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+            if score.group != group:
+                group = score.group
+                rows.append(f'<tr><th colspan="3">{escape(group)}</th></tr>')
+            cells = (score.name.replace("_", " "), str(score), score.note)
+            rows.append("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
         warnings = "".join(f"<li>{escape(warning)}</li>" for warning in self.warnings)
-        head = "".join(f"<th>{name}</th>" for name in ("", "score", "value", "what it is"))
+        head = "".join(f"<th>{name}</th>" for name in ("score", "value", "what it is"))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>" + (
             f"<ul>{warnings}</ul>" if warnings else ""
         )

@@ -1,9 +1,13 @@
 """Run what a chapter's ten minutes cannot hold, and keep the results in data/results.
 
-    python book/_ext/benchmark.py [05 ...]
+    python book/_ext/benchmark.py [NAME ...]     NAME.json in data/results, such as evaluation
 
-A chapter tags as `benchmark` the cell that ends what is to be repeated and leaves a dictionary
-named `result`. Its own cells run up to there, once a seed, so no recipe is written twice.
+No recipe is written twice: the chapter's own cells run, once a seed, in a process of one thread,
+two side by side. They are the cells tagged NAME, or, where there are none, all up to the cell
+tagged `benchmark`; the last leaves a dictionary named `result`. Their `budget` is "long".
+
+Seeds that are done are kept beside the results until all are, so a run that was cut goes on; they
+count while commit and cells are the same.
 """
 
 import argparse
@@ -11,74 +15,120 @@ import json
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from pathlib import Path
 
 import nbformat
 
 import chapters
 
-RESULTS = {"05": "first_vae", "07": "evaluation"}  # chapter -> data/results/NAME.json
+JOBS = {"first_vae": "05", "evaluation": "07", "mnist_minutes": "07"}  # name -> chapter
+RESULTS = chapters.ROOT / "data" / "results"
 SEEDS = (0, 1, 2)
+PROCESSES = 2
 
 
-def run_seed(number: str, seed: int) -> dict:
-    """One seed of a chapter, up to its `benchmark` cell: its `result` and what it ran on."""
-    path = chapters.find(number)
-    notebook = chapters.read(path)
+def job_notebook(name: str, seed: int) -> nbformat.NotebookNode:
+    """The chapter, cut down to the job's cells, its parameters set."""
+    notebook = chapters.read(chapters.find(JOBS[name]))
     (parameters,) = chapters.tagged(notebook, "parameters")
-    parameters.source = f'budget = "full"\nseed = {seed}'
-    (last,) = chapters.tagged(notebook, "benchmark")
-    notebook.cells = notebook.cells[: notebook.cells.index(last) + 1]
+    parameters.source = f'budget = "long"\nseed = {seed}'
+    if own := chapters.tagged(notebook, name):
+        notebook.cells = [parameters, *own]
+    else:
+        (last,) = chapters.tagged(notebook, "benchmark")
+        notebook.cells = notebook.cells[: notebook.cells.index(last) + 1]
+    return notebook
+
+
+def run_seed(name: str, seed: int) -> dict:
+    """One seed: the job's `result`, and what it ran on."""
+    notebook = job_notebook(name, seed)
     notebook.cells.append(nbformat.v4.new_code_cell("import json\nprint(json.dumps(result))"))
-    facts = chapters.execute(notebook, path.parent)
+    facts = chapters.execute(notebook, chapters.find(JOBS[name]).parent)
     facts.pop("modules")
     return {"result": json.loads(notebook.cells[-1].outputs[0].text), **facts}
 
 
-def in_process(number: str, seed: int) -> dict:
-    """The same in a process of one thread: two side by side beat two threads in one."""
-    command = [sys.executable, __file__, number, "--seed", str(seed)]
+def in_process(name: str, seed: int) -> dict:
+    command = [sys.executable, __file__, name, "--seed", str(seed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise SystemExit(f"chapter {number}, seed {seed} failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{name}, seed {seed} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def benchmark(number: str) -> None:
-    commit, start = chapters.commit(), time.perf_counter()
-    with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda seed: in_process(number, seed), SEEDS))
-    content = {
-        "chapter": chapters.find(number).stem,
-        "commit": commit,
-        "date": date.today().isoformat(),
-        "device": runs[0]["device"],
-        "threads": 1,
-        "versions": runs[0]["versions"],
-        "seconds": round(time.perf_counter() - start, 1),
-        "runs": [run["result"] | {"seconds": run["seconds"]} for run in runs],
-    }
-    path = chapters.ROOT / "data" / "results" / f"{RESULTS[number]}.json"
+def write(path: Path, content: dict) -> None:
+    """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    print(f"{path.relative_to(chapters.ROOT)}: {len(runs)} runs in {content['seconds']} s")
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def benchmark(name: str) -> None:
+    """Every seed that is not done yet, then the results' file."""
+    commit, started = chapters.commit(), date.today().isoformat()
+    cells = chapters.code_sha256(job_notebook(name, SEEDS[0]))
+    kept = RESULTS / f".{name}.part"
+    runs: dict[str, dict] = {}
+    if kept.is_file():
+        before = json.loads(kept.read_text())
+        if (before["commit"], before["cells"]) == (commit, cells) and "-dirty" not in commit:
+            runs = before["runs"]
+    left = [seed for seed in SEEDS if str(seed) not in runs]
+    print(f"{name}: {len(runs)} of {len(SEEDS)} seeds are done, {expected(name, left)}", flush=True)
+
+    def one(seed: int) -> None:
+        run = in_process(name, seed)
+        runs[str(seed)] = run
+        write(kept, {"commit": commit, "cells": cells, "runs": dict(runs)})
+        print(f"  seed {seed}: {run['seconds']:.0f} s", flush=True)
+
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        list(pool.map(one, left))
+    ordered = [runs[str(seed)] for seed in SEEDS]
+    path = RESULTS / f"{name}.json"
+    content = {
+        "chapter": chapters.find(JOBS[name]).stem,
+        "commit": commit,
+        "date": started,
+        "device": ordered[0]["device"],
+        "threads": 1,
+        "versions": ordered[0]["versions"],
+        "runs": [run["result"] | {"seconds": run["seconds"]} for run in ordered],
+    }
+    write(path, content)
+    kept.unlink(missing_ok=True)
+    print(f"  {path.relative_to(chapters.ROOT)}", flush=True)
+
+
+def expected(name: str, left: list[int]) -> str:
+    """How long the seeds that are left will take, by what the last results took."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        return "the rest takes no one knows how long: it has not been run before."
+    seconds = max(run["seconds"] for run in json.loads(path.read_text())["runs"])
+    rounds = -(-len(left) // PROCESSES)
+    return f"the rest takes about {rounds * seconds / 60:.0f} minutes on a machine like the last."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("numbers", nargs="*", default=list(RESULTS), metavar="05")
+    parser.add_argument("names", nargs="*", default=list(JOBS), metavar="name")
     parser.add_argument("--seed", type=int, help="run this seed only and print its result")
     arguments = parser.parse_args()
-    for number in arguments.numbers:
-        if number not in RESULTS:
-            raise SystemExit(f"chapter {number} has no benchmark; there are: {', '.join(RESULTS)}.")
+    if unknown := set(arguments.names) - set(JOBS):
+        raise SystemExit(
+            f"No benchmark is named {', '.join(unknown)}; there are {', '.join(JOBS)}."
+        )
+    for name in arguments.names:
         if arguments.seed is None:
-            benchmark(number)
+            benchmark(name)
         else:
-            print(json.dumps(run_seed(number, arguments.seed)))
+            print(json.dumps(run_seed(name, arguments.seed)))
 
 
 if __name__ == "__main__":
