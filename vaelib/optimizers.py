@@ -61,7 +61,7 @@ class FusedAdam(torch.optim.Adam):
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices, Adam for all other parameters.
+    """Muon for matrices, Adam for all other parameters; a convolution's kernel is a matrix, too.
 
     A matrix moves by its averaged gradient with every singular value set to about one, so each
     direction that the gradient knows gets an equal step (Jordan et al., 2024,
@@ -80,8 +80,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         parameters = list(parameters)
         groups = [
-            {"params": [p for p in parameters if p.dim() == 2], "lr": lr},
-            {"params": [p for p in parameters if p.dim() != 2], "lr": adam_lr},
+            {"params": [p for p in parameters if _is_matrix(p)], "lr": lr},
+            {"params": [p for p in parameters if not _is_matrix(p)], "lr": adam_lr},
         ]
         defaults = {"lr": lr, "adam_lr": adam_lr, "momentum": momentum, "betas": betas}
         super().__init__(groups, defaults)
@@ -97,9 +97,9 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["average"] = torch.zeros_like(p)
             state["average"].lerp_(p.grad, 1 - matrices["momentum"])
-            update = orthogonalized(p.grad.lerp(state["average"], matrices["momentum"]))
-            tall = max(1.0, p.shape[0] / p.shape[1]) ** 0.5
-            p.add_(update, alpha=-matrices["lr"] * tall)
+            update = p.grad.lerp(state["average"], matrices["momentum"]).flatten(1)
+            tall = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+            p.add_(orthogonalized(update).view_as(p), alpha=-matrices["lr"] * tall)
         beta1, beta2 = others["betas"]
         for p in others["params"]:
             if p.grad is None:
@@ -113,6 +113,11 @@ class Muon(torch.optim.Optimizer):
             scale = (state["square"] / (1 - beta2 ** state["count"])).sqrt_().add_(1e-8)
             rate = others["lr"] / (1 - beta1 ** state["count"])
             p.addcdiv_(state["mean"], scale, value=-rate)
+
+
+def _is_matrix(p: Tensor) -> bool:
+    """Whether p, its first axis against all others, has more than one row and column."""
+    return p.dim() >= 2 and min(len(p), p[0].numel()) > 1
 
 
 def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:

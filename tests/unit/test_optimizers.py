@@ -57,7 +57,7 @@ def test_muon_is_torchs_on_matrices_and_adam_on_the_rest():
 
 def test_muon_without_matrices_is_adam():
     torch.manual_seed(0)
-    ours = [torch.randn(5), torch.randn(3, 2, 4)]
+    ours = [torch.randn(5), torch.randn(1, 6, 1, 1), torch.randn(4, 1)]
     theirs = copy.deepcopy(ours)
     a, b = Muon(ours, adam_lr=0.01), torch.optim.Adam(theirs, lr=0.01)
     for seed in range(10):
@@ -84,3 +84,13 @@ def test_a_run_with_muon_resumes_to_the_same_bits(tmp_path):
         runs.append(model.state_dict())
     for name, value in runs[0].items():
         assert torch.equal(value, runs[1][name])
+
+
+def test_a_kernel_moves_as_the_matrix_of_its_filters():
+    torch.manual_seed(0)
+    kernel, gradient = torch.randn(2, 8, 3, 3, 3)
+    matrix = kernel.flatten(1).clone()
+    for p, g in ((kernel, gradient), (matrix, gradient.flatten(1))):
+        p.grad = g.clone()
+        Muon([p]).step()
+    torch.testing.assert_close(kernel.flatten(1), matrix)
