@@ -378,14 +378,17 @@ def growth(settings, pythons):
 
 def nll(settings, pythons):
     """Seconds an image for log p(x), by the number of draws asked for and the number made."""
-    names = ["log_marginal"] + (["get_nll"] if "pythae" in pythons else [])
+    names = ["log_marginal", "nll_products"] + (["get_nll"] if "pythae" in pythons else [])
     pythons = {"get_nll": pythons.get("pythae")}
     base = case("mlp", "mnist", 128, settings["threads"], settings["nll_examples"], 0)
     rows = []
     for asked in settings["nll_num_samples"]:
         task = base | {"num_samples": asked, "rounds": settings["nll_rounds"]}
-        for name, facts in take_turns(task, names, pythons).items():
+        turns = take_turns(task, names, pythons)
+        for name, facts in turns.items():
             seconds = statistics.median(epoch["seconds"] for epoch in facts["rounds"])
+            products = turns["nll_products"]["rounds"]
+            ratios = [a["seconds"] / b["seconds"] for a, b in zip(facts["rounds"], products)]
             drawn = facts["rounds"][-1]["drawn"]
             rows.append(
                 {
@@ -394,6 +397,7 @@ def nll(settings, pythons):
                     "drawn": drawn,
                     "milliseconds_an_image": rounded(1e3 * seconds / base["examples"]),
                     "microseconds_a_draw": rounded(1e6 * seconds / base["examples"] / drawn),
+                    "times_its_products": rounded(statistics.median(ratios)),
                     "log_px": rounded(facts["rounds"][-1]["objective"]),
                 }
             )
@@ -489,11 +493,12 @@ def print_growth(result):
             f"Freed memory {way}, conv on colour, 1 thread: {row['faults']:,.0f} page faults and "
             f"{row['milliseconds']:.0f} ms a step"
         )
-    print("log p(x), draws asked for and made, ms an image")
+    print("log p(x), draws asked for and made, ms an image, times the decoder's products")
     for row in result["nll"]:
         print(
             f"  {row['function']:13}{row['asked']:6,}{row['drawn']:7,}"
-            f"{row['milliseconds_an_image']:9.3g}  (log p(x) {row['log_px']:.2f})"
+            f"{row['milliseconds_an_image']:9.3g}{row['times_its_products']:7.2f}"
+            f"  (log p(x) {row['log_px']:.2f})"
         )
     sys.stdout.flush()
 

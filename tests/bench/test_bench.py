@@ -82,5 +82,6 @@ def test_the_file_says_what_it_was_measured_on_and_how_things_grow(result):
     kept, returned = (growth["freed_memory"][way]["faults"] for way in ("kept", "returned"))
     assert kept < 500  # a step; without the setting there are thousands, where glibc is
     assert returned > 2000 or platform.libc_ver()[0] != "glibc"
-    (row,) = growth["nll"]
-    assert (row["function"], row["asked"], row["drawn"]) == ("log_marginal", 100, 100)
+    ours, products = growth["nll"]
+    assert (ours["function"], ours["asked"], ours["drawn"]) == ("log_marginal", 100, 100)
+    assert products["times_its_products"] == 1 < ours["times_its_products"]
