@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 
 from .data import Data, as_tensor, check_values, scale_pixels
 from .distributions import is_bernoulli, unwrap
@@ -225,9 +225,10 @@ def _log_prob(px_z: Distribution, x: Tensor) -> Tensor:
 
     Its sum over pixels is x * logit - softplus(logit): x enters by a product of matrices, and up
     to 64 pixels share a logarithm, since softplus(l) = max(l, 0) + log(1 + e^-|l|), and those
-    factors lie in (1, 2].
+    factors lie in (1, 2]. A subclass may have a log_prob of its own, which is then called.
     """
-    if torch.is_grad_enabled() or not (isinstance(px_z, Independent) and is_bernoulli(px_z)):
+    plain = isinstance(px_z, Independent) and type(unwrap(px_z)) is Bernoulli
+    if torch.is_grad_enabled() or not plain:
         return px_z.log_prob(x)
     logits: Tensor = unwrap(px_z).logits  # type: ignore[attr-defined]
     logits = logits.flatten(2).transpose(0, 1)  # [B, K, pixels]

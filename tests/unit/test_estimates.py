@@ -152,3 +152,18 @@ def test_a_bernoullis_x_enters_linearly_and_changes_nothing(dtype):
         assert ours.dtype == dtype
         tolerance = 1e-5 if dtype == torch.float32 else 1e-12
         assert_close(ours.double(), exact.sum(-1), rtol=tolerance, atol=tolerance)
+
+
+class _Half(torch.distributions.Bernoulli):
+    """A Bernoulli with a log_prob of its own."""
+
+    def log_prob(self, value):
+        return super().log_prob(value) / 2
+
+
+def test_a_subclass_of_bernoulli_keeps_its_own_log_prob():
+    model = vaelib.mlp_vae(3, (16,), x_shape=(7,), likelihood=lambda logits: _Half(logits=logits))
+    x, noise = (torch.rand(6, 7) < 0.5).float(), torch.randn(2, 6, 3)
+    with torch.no_grad():
+        found = model.draw(x, 2, noise).log_px_z
+    assert_close(found, model.draw(x, 2, noise).log_px_z.detach())
