@@ -77,13 +77,16 @@ class Flow(Distribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         like = next(self.flow.parameters())
-        u = torch.randn(shape, dtype=like.dtype, device=like.device)
-        halves = [u.reshape(-1, shape[-1])[:, part] for part in self.flow.halves]
+        return self.from_normal(torch.randn(shape, dtype=like.dtype, device=like.device))
+
+    def from_normal(self, u: Tensor) -> Tensor:
+        """z with f(z) = u, both [..., latent_dim]: the layers undone, last first."""
+        halves = [u.reshape(-1, u.shape[-1])[:, part] for part in self.flow.halves]
         for i in reversed(range(len(self.flow.nets))):
             log_scale, shift = self.flow.layer(i, halves)
             moved = (i + 1) % 2
             halves[moved] = (halves[moved] - shift) * (-log_scale).exp()
-        return torch.cat(halves, -1).view(shape)
+        return torch.cat(halves, -1).view(u.shape)
 
 
 __all__ = ["FlowPrior"]
