@@ -27,6 +27,8 @@ JOBS = {  # name -> chapter
     "first_vae": "05",
     "evaluation": "07",
     "mnist_minutes": "07",
+    "pixel_likelihoods": "08",
+    "cifar_minutes": "08",
 }
 RESULTS = chapters.ROOT / "data" / "results"
 SEEDS = (0, 1, 2)
