@@ -29,6 +29,8 @@ JOBS = {  # name -> chapter
     "mnist_minutes": "07",
     "pixel_likelihoods": "08",
     "cifar_minutes": "08",
+    "rate_distortion": "09",
+    "remedies": "09",
 }
 RESULTS = chapters.ROOT / "data" / "results"
 SEEDS = (0, 1, 2)
