@@ -18,6 +18,7 @@ from .verdict import Verdict
 
 if TYPE_CHECKING:
     from . import plots
+    from .explore import explore
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "device",
     "elbo",
     "evaluate",
+    "explore",
     "fit",
     "gaussian",
     "iwae",
@@ -55,4 +57,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "plots":  # matplotlib is slow to import, and not every user draws
         return importlib.import_module(".plots", __name__)
+    if name == "explore":  # nor opens a widget; the function takes its module's place
+        explore = importlib.import_module(".explore", __name__).explore
+        globals()["explore"] = explore
+        return explore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,565 @@
+// The latent explorer: one source for live Jupyter and Colab (through anywidget, `export default`)
+// and for pages without a kernel (`start`). No imports, no requests.
+//
+// A network is a list of steps, each an object with an `op` and the offsets of its weights in one
+// Float32Array; vaelib/explore.py writes it. Values are flat arrays, in PyTorch's layout.
+
+// ---- weights --------------------------------------------------------------------------------
+
+/** float16, little-endian bytes -> Float32Array. */
+export function unpack(bytes) {
+  const out = new Float32Array(bytes.length >> 1);
+  for (let i = 0; i < out.length; i++) {
+    const half = bytes[2 * i] | (bytes[2 * i + 1] << 8);
+    const sign = half & 0x8000 ? -1 : 1, power = (half >> 10) & 31, rest = half & 1023;
+    // Infinity and nan are never exported.
+    out[i] = power ? sign * (1 + rest / 1024) * 2 ** (power - 15) : sign * rest * 2 ** -24;
+  }
+  return out;
+}
+
+const fromBase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
+// ---- networks -------------------------------------------------------------------------------
+
+/** The error function, to 1.5e-7 (Abramowitz and Stegun, 7.1.26). */
+function erf(x) {
+  const t = 1 / (1 + 0.3275911 * Math.abs(x));
+  const series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 +
+    t * (-1.453152027 + t * 1.061405429))));
+  return Math.sign(x) * (1 - series * Math.exp(-x * x));
+}
+
+const sigmoid = (v) => 1 / (1 + Math.exp(-v));
+const softplus = (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v)));
+
+const activations = {
+  relu: (v) => Math.max(v, 0),
+  silu: (v) => v * sigmoid(v),
+  gelu: (v) => 0.5 * v * (1 + erf(v / Math.SQRT2)),
+  tanh: Math.tanh,
+  elu: (v) => (v > 0 ? v : Math.expm1(v)),
+  softplus,
+  sigmoid,
+};
+
+const layers = {
+  linear({ sizes: [inputs, outputs], weight, bias }, w, x) {
+    const y = new Float32Array(outputs);
+    for (let o = 0, k = weight; o < outputs; o++) {
+      let sum = w[bias + o];
+      for (let i = 0; i < inputs; i++) sum += w[k++] * x[i];
+      y[o] = sum;
+    }
+    return y;
+  },
+
+  // Groups of channels with mean zero and variance one, then a scale and shift for each channel.
+  norm({ groups, channels, eps, weight, bias }, w, x) {
+    const y = new Float32Array(x.length), size = x.length / groups, each = x.length / channels;
+    for (let g = 0; g < groups; g++) {
+      let sum = 0, squares = 0;
+      for (let i = g * size; i < (g + 1) * size; i++) sum += x[i];
+      const mean = sum / size;
+      for (let i = g * size; i < (g + 1) * size; i++) squares += (x[i] - mean) ** 2;
+      const scale = 1 / Math.sqrt(squares / size + eps);
+      for (let i = g * size; i < (g + 1) * size; i++) {
+        const c = Math.floor(i / each);
+        y[i] = (x[i] - mean) * scale * w[weight + c] + w[bias + c];
+      }
+    }
+    return y;
+  },
+
+  affine({ channels, weight, bias }, w, x) {
+    const each = x.length / channels;
+    return x.map((v, i) => {
+      const c = Math.floor(i / each);
+      return v * w[weight + c] + w[bias + c];
+    });
+  },
+
+  residual({ body }, w, x) {
+    const y = run(body, w, x);
+    return x.map((v, i) => v + y[i]);
+  },
+
+  // Both convolutions walk over the kernel and add a scaled, shifted image to an output channel;
+  // the limits of the walk leave out what lies in the padding.
+  conv({ channels: [inputs, outputs], size: [h, wd], kernel, stride, padding, weight, bias }, w, x) {
+    const H = Math.floor((h + 2 * padding - kernel) / stride) + 1;
+    const W = Math.floor((wd + 2 * padding - kernel) / stride) + 1;
+    const y = new Float32Array(outputs * H * W);
+    for (let o = 0, k = weight; o < outputs; o++) {
+      y.fill(w[bias + o], o * H * W, (o + 1) * H * W);
+      for (let c = 0; c < inputs; c++) {
+        for (let a = -padding; a < kernel - padding; a++) {
+          const top = Math.max(0, Math.ceil(-a / stride));
+          const bottom = Math.min(H, Math.floor((h - 1 - a) / stride) + 1);
+          for (let b = -padding; b < kernel - padding; b++) {
+            const value = w[k++];
+            const left = Math.max(0, Math.ceil(-b / stride));
+            const right = Math.min(W, Math.floor((wd - 1 - b) / stride) + 1);
+            for (let i = top; i < bottom; i++) {
+              const to = (o * H + i) * W, from = (c * h + i * stride + a) * wd + b;
+              for (let j = left; j < right; j++) y[to + j] += value * x[from + j * stride];
+            }
+          }
+        }
+      }
+    }
+    return y;
+  },
+
+  transposed({ channels: [inputs, outputs], size: [h, wd], kernel, stride, padding, extra, weight,
+    bias }, w, x) {
+    const H = (h - 1) * stride - 2 * padding + kernel + extra;
+    const W = (wd - 1) * stride - 2 * padding + kernel + extra;
+    const y = new Float32Array(outputs * H * W);
+    for (let o = 0; o < outputs; o++) y.fill(w[bias + o], o * H * W, (o + 1) * H * W);
+    for (let c = 0, k = weight; c < inputs; c++) {
+      for (let o = 0; o < outputs; o++) {
+        for (let a = -padding; a < kernel - padding; a++) {
+          const top = Math.max(0, Math.ceil(-a / stride));
+          const bottom = Math.min(h, Math.floor((H - 1 - a) / stride) + 1);
+          for (let b = -padding; b < kernel - padding; b++) {
+            const value = w[k++];
+            const left = Math.max(0, Math.ceil(-b / stride));
+            const right = Math.min(wd, Math.floor((W - 1 - b) / stride) + 1);
+            for (let i = top; i < bottom; i++) {
+              const to = (o * H + i * stride + a) * W + b, from = (c * h + i) * wd;
+              for (let j = left; j < right; j++) y[to + j * stride] += value * x[from + j];
+            }
+          }
+        }
+      }
+    }
+    return y;
+  },
+};
+
+/** Run a network: steps, all weights, one flat input -> one flat output. */
+export function run(steps, weights, x) {
+  for (const step of steps) {
+    x = step.op in activations ? x.map(activations[step.op]) : layers[step.op](step, weights, x);
+  }
+  return x;
+}
+
+// ---- drawing on the page ----------------------------------------------------------------------
+
+// The book's ten colours for classes (vaelib.plots.CLASS_COLORS).
+const COLORS = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+  "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"];
+
+function element(tag, attributes = {}, ...children) {
+  const e = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) e.setAttribute(name, value);
+  e.append(...children);
+  return e;
+}
+
+/** Values in [0, 1], [C, H, W]; one channel is ink on paper, as everywhere in the book. */
+function paint(canvas, values, [channels, height, width]) {
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(width, height);
+  const size = height * width;
+  for (let i = 0; i < size; i++) {
+    for (let c = 0; c < 3; c++) {
+      const v = Math.min(1, Math.max(0, values[channels === 3 ? c * size + i : i]));
+      pixels.data[4 * i + c] = Math.round(255 * (channels === 3 ? v : 1 - v));
+    }
+    pixels.data[4 * i + 3] = 255;
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+/** A label and a slider in a row; calls `moved` with its value. */
+function slider(id, text, { min, max, step, value }, moved) {
+  const input = element("input", { type: "range", id, min, max, step, value });
+  input.addEventListener("input", () => moved(Number(input.value)));
+  return [element("div", { class: "row" }, element("label", { for: id }, text), input), input];
+}
+
+function button(text, clicked) {
+  const b = element("button", { type: "button" }, text);
+  b.addEventListener("click", clicked);
+  return b;
+}
+
+// ---- the explorer -----------------------------------------------------------------------------
+
+/** The pad, the image and the sliders: all that shows one latent point. */
+class Explorer {
+  constructor(root, spec, weights, z, tell) {
+    Object.assign(this, { root, spec, weights, tell });
+    // Scripts in a page share no names but this one.
+    globalThis.explorers = (globalThis.explorers || 0) + 1;
+    this.id = `explorer-part-${globalThis.explorers}`;
+    this.z = Array.from(z);
+    this.waiting = false;
+    this.ellipse = null;
+    this.pins = {};
+    root.replaceChildren();
+    root.classList.add("explorer");
+    root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab keeps off the keys
+    this.addPad();
+    this.addSliders();
+    if (spec.points) this.addLegend();
+    if (spec.interpolate) this.addPins();
+    if (spec.encoder) this.addPaper();
+    if (spec.replay) this.addReplay();
+    this.update();
+  }
+
+  addPad() {
+    const [, height, width] = this.spec.shape, [i, j] = this.spec.axes;
+    this.dots = element("canvas", { width: 400, height: 400, "aria-hidden": "true" });
+    this.knob = element("span", { class: "knob", "aria-hidden": "true" });
+    this.value = element("output", { id: `${this.id}-value`, "aria-live": "polite" });
+    const hint = element("p", { id: `${this.id}-hint` },
+      "Drag in the square, or use the arrow keys (with Shift, larger steps; Home, the middle).");
+    this.pad = element("div", { class: "pad", tabindex: 0, role: "application",
+      "aria-roledescription": "two-dimensional slider",
+      "aria-label": `Latent plane, z${i + 1} to the right and z${j + 1} up`,
+      "aria-describedby": `${this.id}-value ${this.id}-hint` }, this.dots, this.knob);
+    this.image = element("canvas", { class: "image", width, height, role: "img" });
+    this.panels = element("div", { class: "panels" });
+    this.addPanel("Latent plane", this.pad);
+    this.addPanel("Decoded", this.image);
+    this.root.append(this.panels, this.value, hint);
+
+    const follow = (event) => {
+      const box = this.pad.getBoundingClientRect(), span = this.spec.span;
+      this.z[i] = ((event.clientX - box.left) / box.width * 2 - 1) * span;
+      this.z[j] = (1 - (event.clientY - box.top) / box.height * 2) * span;
+      this.update();
+    };
+    this.pad.addEventListener("pointerdown", (event) => {
+      this.pad.setPointerCapture(event.pointerId);
+      this.pad.focus({ preventScroll: true });
+      follow(event);
+    });
+    this.pad.addEventListener("pointermove", (event) => {
+      if (this.pad.hasPointerCapture(event.pointerId)) follow(event);
+    });
+    this.pad.addEventListener("keydown", (event) => {
+      const step = event.shiftKey ? 0.5 : 0.1;
+      const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step],
+        ArrowDown: [0, -step] };
+      if (event.key === "Home") this.z[i] = this.z[j] = 0;
+      else if (event.key in moves) {
+        this.z[i] += moves[event.key][0];
+        this.z[j] += moves[event.key][1];
+      } else return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.update();
+    });
+    this.drawDots();
+  }
+
+  addPanel(caption, content) {
+    const name = element("span", { "aria-hidden": "true" }, caption);
+    this.panels.append(element("div", { class: "panel" }, name, content));
+  }
+
+  /** A slider for every latent, the pad's own two included, up to ten. */
+  addSliders() {
+    const { axes, latentDim, span } = this.spec;
+    const others = [...Array(latentDim).keys()].filter((d) => !axes.includes(d));
+    this.sliders = [...axes, ...others.slice(0, 8)].map((d) => {
+      const range = { min: -span, max: span, step: 0.05, value: this.z[d] };
+      const [row, input] = slider(`${this.id}-z${d}`, `z${d + 1}`, range, (value) => {
+        this.z[d] = value;
+        this.update();
+      });
+      this.root.append(row);
+      return [d, input];
+    });
+  }
+
+  addLegend() {
+    const classes = [...new Set(this.spec.points.classes)].sort((a, b) => a - b);
+    const list = element("ul", { class: "legend", "aria-label": "Classes of the dots" });
+    for (const c of classes) {
+      const dot = element("span", { style: `background: ${COLORS[c % 10]}`, "aria-hidden": "true" });
+      list.append(element("li", {}, dot, String(c)));
+    }
+    this.root.append(list);
+  }
+
+  addPins() {
+    const range = { min: 0, max: 1, step: 0.01, value: 0 };
+    const [row, input] = slider(`${this.id}-way`, "A to B", range, (t) => {
+      const { A, B } = this.pins;
+      if (A && B) this.move(A.map((a, d) => a + t * (B[d] - a)));
+    });
+    input.disabled = true;
+    const pin = (name) => button(`Pin ${name} here`, () => {
+      this.pins[name] = [...this.z];
+      input.disabled = !(this.pins.A && this.pins.B);
+      this.drawDots();
+    });
+    this.root.append(element("div", { class: "row" }, pin("A"), pin("B")), row);
+  }
+
+  addReplay() {
+    const { count, png } = this.spec.replay;
+    const canvas = element("canvas", { class: "replay", role: "img" });
+    const strip = new Image();
+    const show = (t) => {
+      const height = strip.height / count;
+      canvas.width = strip.width;
+      canvas.height = height;
+      canvas.getContext("2d").drawImage(strip, 0, -t * height);
+      canvas.setAttribute("aria-label", `The latent grid, picture ${t + 1} of ${count}`);
+    };
+    const range = { min: 0, max: count - 1, step: 1, value: count - 1 };
+    const [row, input] = slider(`${this.id}-replay`, "Replay", range, show);
+    strip.addEventListener("load", () => show(Number(input.value)));
+    strip.src = `data:image/png;base64,${png}`;
+    this.root.append(element("div", { class: "row" }, canvas), row);
+  }
+
+  addPaper() {
+    this.paper = new Paper(this);
+    this.addPanel("Your drawing", this.paper.canvas);
+    this.root.append(this.paper.controls, this.paper.report);
+  }
+
+  /** Points, the posterior's ellipse and the pins, on the canvas behind the knob. */
+  drawDots() {
+    const context = this.dots.getContext("2d"), size = this.dots.width, [i, j] = this.spec.axes;
+    const x = (v) => (v / this.spec.span + 1) / 2 * size;
+    const y = (v) => (1 - v / this.spec.span) / 2 * size;
+    const line = getComputedStyle(this.root).getPropertyValue("--line") || "#5b6470";
+    context.clearRect(0, 0, size, size);
+    context.strokeStyle = line;
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(x(0), 0);
+    context.lineTo(x(0), size);
+    context.moveTo(0, y(0));
+    context.lineTo(size, y(0));
+    context.stroke();
+    (this.spec.points?.z || []).forEach((z, n) => {
+      context.fillStyle = COLORS[this.spec.points.classes[n] % 10];
+      context.beginPath();
+      context.arc(x(z[i]), y(z[j]), 3, 0, 7);
+      context.fill();
+    });
+    context.lineWidth = 3;
+    context.strokeStyle = context.fillStyle = getComputedStyle(this.root).color;
+    if (this.ellipse) {
+      const { mean, sigma } = this.ellipse, scale = size / this.spec.span;
+      context.beginPath();
+      context.ellipse(x(mean[i]), y(mean[j]), sigma[i] * scale, sigma[j] * scale, 0, 0, 7); // 2 sigma
+      context.stroke();
+    }
+    context.font = "bold 24px sans-serif";
+    for (const [name, z] of Object.entries(this.pins)) context.fillText(name, x(z[i]), y(z[j]));
+  }
+
+  /** Go to z, told from outside. */
+  move(z) {
+    this.z = Array.from(z);
+    this.update();
+  }
+
+  update() {
+    const { axes: [i, j], span, latentDim } = this.spec;
+    for (let d = 0; d < latentDim; d++) this.z[d] = Math.min(span, Math.max(-span, this.z[d]));
+    this.knob.style.left = `${50 + 50 * this.z[i] / span}%`;
+    this.knob.style.top = `${50 - 50 * this.z[j] / span}%`;
+    for (const [d, input] of this.sliders) input.value = this.z[d];
+    this.value.textContent =
+      `z${i + 1} = ${this.z[i].toFixed(2)}, z${j + 1} = ${this.z[j].toFixed(2)}`;
+    if (this.waiting) return; // one decoding a frame, at most
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      const started = performance.now();
+      paint(this.image, this.decode(this.z), this.spec.shape);
+      this.root.dataset.milliseconds = (performance.now() - started).toFixed(2);
+      this.image.setAttribute("aria-label", `Image decoded at ${this.value.textContent}`);
+      this.root.dataset.z = this.z.map((v) => v.toFixed(4)).join(" ");
+      this.tell("z", [...this.z]);
+    });
+  }
+
+  decode(z) {
+    const output = run(this.spec.decoder, this.weights, Float32Array.from(z));
+    return this.spec.head === "sigmoid" ? output.map(sigmoid) : output;
+  }
+}
+
+/** A sheet to draw on: what is drawn is encoded, placed, reconstructed and priced. */
+class Paper {
+  constructor(explorer) {
+    this.explorer = explorer;
+    this.scale = 10;
+    const [, height, width] = explorer.spec.shape;
+    this.canvas = element("canvas", { class: "paper", role: "img", width: width * this.scale,
+      height: height * this.scale, "aria-label": "Paper: draw here with mouse, pen or finger" });
+    this.context = this.canvas.getContext("2d", { willReadFrequently: true });
+    this.report = element("output", { "aria-live": "polite" });
+    this.controls = element("div", { class: "row" }, button("Clear", () => this.clear()));
+    if (explorer.spec.examples) {
+      this.examples = fromBase64(explorer.spec.examples);
+      this.next = 0;
+      this.controls.append(button("Next example", () => this.example()));
+    }
+    this.clear();
+    let last = null;
+    const at = (event) => {
+      const box = this.canvas.getBoundingClientRect(), size = this.canvas.width;
+      return [(event.clientX - box.left) / box.width * size,
+        (event.clientY - box.top) / box.height * size];
+    };
+    const stroke = (event) => {
+      const here = at(event);
+      if (!this.drawn) this.clear(); // an example is not drawn upon
+      this.drawn = true;
+      this.line(last || here, here);
+      last = here;
+      this.read();
+    };
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.canvas.setPointerCapture(event.pointerId);
+      last = null;
+      stroke(event);
+    });
+    this.canvas.addEventListener("pointermove", (event) => {
+      if (this.canvas.hasPointerCapture(event.pointerId)) stroke(event);
+    });
+  }
+
+  clear() {
+    this.drawn = false;
+    this.context.fillStyle = "#fff";
+    this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+    this.report.textContent = "Draw a digit: it is encoded, placed on the plane, and reconstructed.";
+    this.explorer.ellipse = null;
+    this.explorer.drawDots();
+  }
+
+  line([x0, y0], [x1, y1]) {
+    const context = this.context;
+    context.strokeStyle = "#000";
+    context.lineWidth = 2.4 * this.scale;
+    context.lineCap = context.lineJoin = "round";
+    context.beginPath();
+    context.moveTo(x0, y0);
+    context.lineTo(x1 + 0.01, y1);
+    context.stroke();
+  }
+
+  example() {
+    const [, height, width] = this.explorer.spec.shape, size = height * width;
+    const count = this.examples.length / size;
+    const ink = this.examples.slice(this.next * size, (this.next + 1) * size);
+    this.next = (this.next + 1) % count;
+    this.clear();
+    const small = element("canvas", { width, height });
+    paint(small, Float32Array.from(ink, (v) => v / 255), [1, height, width]);
+    this.context.imageSmoothingEnabled = false;
+    this.context.drawImage(small, 0, 0, this.canvas.width, this.canvas.height);
+    this.read();
+  }
+
+  /** The ink of each pixel, [H * W] in [0, 1]: means over squares of the canvas. */
+  ink() {
+    const [, height, width] = this.explorer.spec.shape, s = this.scale;
+    const { data } = this.drawn ? this.centred() : this.pixels(this.context);
+    const x = new Float32Array(height * width);
+    for (let i = 0; i < height * s; i++) {
+      for (let j = 0; j < width * s; j++) {
+        x[Math.floor(i / s) * width + Math.floor(j / s)] +=
+          (1 - data[4 * (i * width * s + j)] / 255) / (s * s);
+      }
+    }
+    return x;
+  }
+
+  pixels(context) {
+    return context.getImageData(0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  /** The strokes as MNIST has them: the longer side 5/7 of the sheet, the centre of mass amid. */
+  centred() {
+    const { width, height } = this.canvas, { data } = this.pixels(this.context);
+    let left = width, right = 0, top = height, bottom = 0, mass = 0, x = 0, y = 0;
+    for (let i = 0; i < height; i++) {
+      for (let j = 0; j < width; j++) {
+        const ink = 255 - data[4 * (i * width + j)];
+        if (!ink) continue;
+        left = Math.min(left, j);
+        right = Math.max(right, j);
+        top = Math.min(top, i);
+        bottom = Math.max(bottom, i);
+        mass += ink;
+        x += ink * j;
+        y += ink * i;
+      }
+    }
+    const zoom = 5 / 7 * width / Math.max(right - left, bottom - top, width / 4);
+    const sheet = element("canvas", { width, height });
+    const context = sheet.getContext("2d", { willReadFrequently: true });
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, width, height);
+    context.setTransform(zoom, 0, 0, zoom, width / 2 - zoom * x / mass, height / 2 - zoom * y / mass);
+    context.drawImage(this.canvas, 0, 0);
+    return this.pixels(context);
+  }
+
+  read() {
+    const { explorer } = this, { spec, weights } = explorer, D = spec.latentDim;
+    const x = this.ink();
+    const q = run(spec.encoder, weights, x);
+    const mean = Array.from(q.slice(0, D)), logVar = Array.from(q.slice(D));
+    const rate = mean.reduce((sum, m, d) =>
+      sum + 0.5 * (m * m + Math.exp(logVar[d]) - 1 - logVar[d]), 0);
+    const logits = run(spec.decoder, weights, Float32Array.from(mean));
+    // Ink is a chance: the expected cost of the bits is linear in it.
+    const distortion = logits.reduce((sum, l, i) => sum + softplus(l) - x[i] * l, 0);
+    explorer.ellipse = { mean, sigma: logVar.map((v) => Math.exp(0.5 * v)) };
+    explorer.drawDots();
+    explorer.move(mean);
+    this.report.textContent =
+      `Rate ${rate.toFixed(1)} nats, distortion ${distortion.toFixed(1)} nats at the mean.`;
+    explorer.root.dataset.rate = rate.toFixed(4);
+    explorer.root.dataset.distortion = distortion.toFixed(4);
+    explorer.tell("drawing", new DataView(Uint8Array.from(x, (v) => Math.round(255 * v)).buffer));
+  }
+}
+
+// ---- the three homes --------------------------------------------------------------------------
+
+/** Live Jupyter and Colab: anywidget calls this with its model. */
+function render({ model, el }) {
+  const { buffer, byteOffset, byteLength } = model.get("weights");
+  const weights = unpack(new Uint8Array(buffer, byteOffset, byteLength));
+  let own = false; // changes that we made ourselves come back as events
+  const explorer = new Explorer(el, JSON.parse(model.get("spec")), weights, model.get("z"),
+    (name, value) => {
+      own = true;
+      model.set(name, value);
+      model.save_changes();
+      own = false;
+    });
+  model.on("change:z", () => {
+    if (!own) explorer.move(model.get("z"));
+  });
+}
+
+/** A page: the state and the weights lie beside the element. Widgets of a page share weights. */
+export function start(root) {
+  const state = JSON.parse(document.querySelector(`[data-state-of="${root.id}"]`).textContent);
+  const text = document.querySelector(`[data-weights="${state.weights}"]`).textContent;
+  const weights = unpack(fromBase64(text));
+  root.explorer = new Explorer(root, JSON.parse(state.spec), weights, state.z, () => {});
+  root.explorer.run = run; // for whoever wants to check the networks
+}
+
+export default { render };

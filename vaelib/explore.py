@@ -1,0 +1,374 @@
+"""`explore(model)`: move through the latent space and watch the image follow.
+
+One widget in three homes. In live Jupyter and Colab it runs through anywidget, in step with Python.
+In a page built from stored outputs the same JavaScript, explore.js, runs the networks by itself,
+from weights in float16: no kernel, no server, no request.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import itertools
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from torch import Tensor, nn
+
+from .data import Data, Images, as_tensor
+from .distributions import is_bernoulli
+from .estimates import encoded
+from .model import VAE, in_eval_mode, likelihood_of, tensor_like
+from .nets import ResidualBlock
+
+LARGE = 1_500_000  # bytes of weights, as text, beyond which a page is told to be heavy
+SPAN = 3.0  # the pad shows -SPAN to SPAN, or more where the points need it
+
+ACTIVATIONS: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.SiLU: "silu",
+    nn.GELU: "gelu",
+    nn.Tanh: "tanh",
+    nn.ELU: "elu",
+    nn.Softplus: "softplus",
+    nn.Sigmoid: "sigmoid",
+}
+# In eval mode these change nothing but, perhaps, the shape.
+SILENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Unflatten)
+KNOWN = (
+    "Sequential, Linear, Conv2d, ConvTranspose2d, LayerNorm, GroupNorm, BatchNorm, ResidualBlock, "
+    "Flatten, Unflatten, Dropout, " + ", ".join(kind.__name__ for kind in ACTIVATIONS)
+)
+
+
+class Weights:
+    """The numbers of some networks, one tensor after the other, as float16."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self.size = 0
+
+    def put(self, tensor: Tensor) -> int:
+        """Keep the tensor, and say where it begins."""
+        values = tensor.detach().double().cpu().numpy().ravel()
+        with np.errstate(over="ignore"):
+            half = values.astype("<f2")
+        if not np.isfinite(half).all():
+            raise ValueError(
+                f"A weight is {np.abs(values).max():.3g}; expected finite weights up to 65,504, "
+                "since a page keeps them as float16."
+            )
+        start, self.size = self.size, self.size + values.size
+        self.parts.append(half)
+        return start
+
+    def to_bytes(self) -> bytes:
+        return b"".join(part.tobytes() for part in self.parts)
+
+
+def steps_of(
+    module: nn.Module, shape: Sequence[int], weights: Weights
+) -> tuple[list[dict[str, Any]], tuple[int, ...]]:
+    """A network as steps for explore.js, and the shape of what comes out.
+
+    shape: that of one input, without the batch. Raises ValueError for a module that explore.js
+    does not run, or a setting of one.
+    """
+    shape = tuple(shape)
+    kind = type(module)
+    if kind is nn.Sequential:
+        steps: list[dict[str, Any]] = []
+        for part in module.children():
+            more, shape = steps_of(part, shape, weights)
+            steps += more
+        return steps, shape
+    if kind is ResidualBlock:
+        body, after = steps_of(module.body, shape, weights)  # type: ignore[arg-type]
+        return [{"op": "residual", "body": body}], after
+    if kind in ACTIVATIONS:
+        usual = kind()
+        for setting in ("approximate", "alpha", "beta", "threshold"):
+            if getattr(module, setting, None) != getattr(usual, setting, None):
+                raise _refusal(module)
+        return [{"op": ACTIVATIONS[kind]}], shape
+    step = None if isinstance(module, SILENT) else _layer(module, shape, weights)
+    with torch.no_grad(), in_eval_mode(module):
+        after = tuple(module(tensor_like(module).new_zeros(1, *shape)).shape[1:])
+    return ([] if step is None else [step]), after
+
+
+def _layer(module: nn.Module, shape: tuple[int, ...], weights: Weights) -> dict[str, Any]:
+    """One layer with weights; shape is its input's."""
+    if isinstance(module, nn.Linear) and len(shape) == 1:
+        bias: Tensor | None = module.bias
+        return {
+            "op": "linear",
+            "sizes": [module.in_features, module.out_features],
+            "weight": weights.put(module.weight),
+            "bias": weights.put(torch.zeros(module.out_features) if bias is None else bias),
+        }
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and len(shape) == 3:
+        square = all(
+            len(set(pair)) == 1
+            for pair in (module.kernel_size, module.stride, module.output_padding)
+        )
+        padding = module.padding
+        simple = module.groups == 1 and module.dilation == (1, 1)
+        if not (square and simple and module.padding_mode == "zeros" and padding[0] == padding[1]):
+            raise _refusal(module)
+        bias = module.bias
+        return {
+            "op": "conv" if isinstance(module, nn.Conv2d) else "transposed",
+            "channels": [module.in_channels, module.out_channels],
+            "size": list(shape[1:]),
+            "kernel": module.kernel_size[0],
+            "stride": module.stride[0],
+            "padding": padding[0],
+            "extra": module.output_padding[0],
+            "weight": weights.put(module.weight),
+            "bias": weights.put(torch.zeros(module.out_channels) if bias is None else bias),
+        }
+    if isinstance(module, nn.LayerNorm) and tuple(module.normalized_shape) == shape:
+        scale, shift = _affine(module, shape)
+        return {
+            "op": "norm",
+            "groups": 1,
+            "channels": scale.numel(),
+            "eps": module.eps,
+            "weight": weights.put(scale),
+            "bias": weights.put(shift),
+        }
+    if isinstance(module, nn.GroupNorm):
+        scale, shift = _affine(module, (module.num_channels,))
+        return {
+            "op": "norm",
+            "groups": module.num_groups,
+            "channels": module.num_channels,
+            "eps": module.eps,
+            "weight": weights.put(scale),
+            "bias": weights.put(shift),
+        }
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_var is not None:
+        scale, shift = _affine(module, (module.num_features,))
+        per_value = scale / (module.running_var + module.eps).sqrt()
+        return {
+            "op": "affine",
+            "channels": module.num_features,
+            "weight": weights.put(per_value),
+            "bias": weights.put(shift - module.running_mean * per_value),  # type: ignore[operator]
+        }
+    raise _refusal(module)
+
+
+def _affine(module: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    scale = torch.ones(shape) if module.weight is None else module.weight
+    return scale, torch.zeros(shape) if module.bias is None else module.bias
+
+
+def _refusal(module: nn.Module) -> ValueError:
+    return ValueError(
+        f"explore cannot run {module} in a page; expected, in their usual settings, {KNOWN}: build "
+        "the network of these, or look at the model with model.decode."
+    )
+
+
+class Explorer(anywidget.AnyWidget):
+    """The widget that `explore` makes. `z` and `drawing` follow the reader's hand in a live kernel.
+
+    - z: the latent point, a list of latent_dim floats; set it to move the pad.
+    - image: the mean of p(x|z) there, [C, H, W].
+    - drawn: what was drawn, [1, 1, H, W] in [0, 1], or None.
+    """
+
+    _esm = (files(__package__) / "explore.js").read_text("utf-8")  # a path would start a watcher
+    _css = (files(__package__) / "explore.css").read_text("utf-8")
+    spec = traitlets.Unicode().tag(sync=True)
+    weights = traitlets.Bytes().tag(sync=True)
+    z = traitlets.List(traitlets.Float()).tag(sync=True)
+    drawing = traitlets.Bytes().tag(sync=True)
+
+    _count = itertools.count()  # ids in a page: the same in every run
+
+    def __init__(self, model: VAE, poster: Tensor, **traits: Any) -> None:
+        super().__init__(**traits)
+        self.model = model
+        self.poster = poster
+
+    @property
+    def image(self) -> Tensor:
+        """The mean of p(x|z) at the pad's z: [C, H, W]."""
+        with torch.no_grad(), in_eval_mode(self.model):
+            return self.model.decode(tensor_like(self.model).new_tensor([self.z])).mean[0]
+
+    @property
+    def drawn(self) -> Tensor | None:
+        """The drawing, [1, 1, H, W] in [0, 1], fit for `encode`; None while there is none."""
+        if not self.drawing:
+            return None
+        _, height, width = json.loads(str(self.spec))["shape"]
+        ink = torch.frombuffer(bytearray(self.drawing), dtype=torch.uint8)
+        return ink.view(1, 1, height, width) / 255
+
+    def to_html(self) -> str:
+        """The widget for a page without a kernel: weights, picture and script in one piece."""
+        name = hashlib.sha256(self.weights).hexdigest()[:16]
+        here = f"explorer-{name[:6]}-{next(self._count)}"
+        state = json.dumps({"spec": self.spec, "z": self.z, "weights": name}).replace("</", "<\\/")
+        picture = base64.b64encode(_png(self.poster)).decode()
+        still = (
+            f'<img alt="{html.escape(POSTER)}" src="data:image/png;base64,{picture}">'
+            "<p>A live explorer stands here where JavaScript is on: move through the latent plane "
+            "and see what is decoded.</p>"
+        )
+        start = f"start(document.getElementById({json.dumps(here)}));"
+        return (
+            f'<style>{self._css}</style><div class="explorer" id="{here}">{still}</div>'
+            f'<script type="application/json" data-state-of="{here}">{state}</script>'
+            f'<script type="text/plain" data-weights="{name}">'
+            f"{base64.b64encode(self.weights).decode()}</script>"
+            f'<script type="module">{self._esm}\n{start}</script>'
+        )
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
+        return {**data, "text/html": self.to_html(), "text/plain": "Explorer"}, metadata
+
+
+POSTER = "A grid of images, each decoded from one point of the latent plane."
+
+
+@torch.no_grad()
+def explore(
+    model: VAE,
+    *,
+    axes: tuple[int, int] = (0, 1),
+    points: Images | None = None,
+    draw: bool = False,
+    interpolate: bool = False,
+    replay: Data | None = None,
+) -> Explorer:
+    """A pad over two latents and the image decoded there, live in Jupyter, Colab and the page.
+
+    - axes: which two latents the pad moves; up to eight others have sliders.
+    - points: Images whose codes are dots on the pad, coloured by class.
+    - draw: a canvas whose strokes are encoded, placed on the pad with the posterior's ellipse, and
+      reconstructed, with the rate and distortion of the drawing; for Bernoulli models of one
+      channel.
+    - interpolate: two pins, and a slider along the line between them.
+    - replay: pictures [T, H, W] or [T, C, H, W], such as a latent grid an epoch, with a slider.
+
+    Raises ValueError for a model whose image is neither its decoder's output nor the sigmoid of
+    that, for modules that explore.js does not run, and for axes that are not two latents.
+    """
+    if len(set(axes)) != 2 or not all(0 <= axis < model.latent_dim for axis in axes):
+        raise ValueError(
+            f"axes is {axes!r}; expected two different latents of 0 to {model.latent_dim - 1}."
+        )
+    weights = Weights()
+    decoder, _ = steps_of(model.decoder, (model.latent_dim,), weights)
+    shape = tuple(likelihood_of(model).event_shape)
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(
+            f"The model is over {list(shape)}; explore shows images [1 or 3, height, width]."
+        )
+    spec: dict[str, Any] = {
+        "shape": shape,
+        "latentDim": model.latent_dim,
+        "axes": axes,
+        "span": SPAN,
+        "head": _head(model),
+        "decoder": decoder,
+        "interpolate": interpolate,
+    }
+    if draw:
+        if shape[0] != 1 or not is_bernoulli(likelihood_of(model)):
+            raise ValueError(
+                "draw=True needs a Bernoulli model of images with one channel, such as digits."
+            )
+        spec["encoder"], _ = steps_of(model.encoder, shape, weights)
+    if points is not None:
+        codes = encoded(model, points).cpu()
+        reach = codes[:, list(axes)].abs().flatten().quantile(0.999).item()
+        spec["span"] = max(SPAN, math.ceil(2 * reach) / 2)
+        spec["points"] = {
+            "z": codes.round(decimals=3).tolist(),
+            "classes": points.y.tolist(),
+        }
+        if draw:
+            ten = as_tensor(points)[:10]
+            spec["examples"] = base64.b64encode(ten.to(torch.uint8).numpy().tobytes()).decode()
+    if replay is not None:
+        spec["replay"] = _replay(replay)
+    packed = weights.to_bytes()
+    if len(packed) * 4 / 3 > LARGE:
+        warnings.warn(
+            f"This explorer weighs {len(packed) * 4 / 3 / 1e6:.1f} MB in a page; a smaller model "
+            "loads faster.",
+            stacklevel=2,
+        )
+    return Explorer(
+        model,
+        _grid(model, axes, spec["span"]),
+        spec=json.dumps(spec),
+        weights=packed,
+        z=[0.0] * model.latent_dim,
+    )
+
+
+def _head(model: VAE) -> str:
+    """How the image follows from the decoder's output."""
+    z = torch.randn(4, model.latent_dim, generator=torch.Generator().manual_seed(0))
+    z = z.to(tensor_like(model))
+    with in_eval_mode(model):
+        output, mean = model.decoder(z), model.decode(z).mean
+    for name, image in (("identity", output), ("sigmoid", output.sigmoid())):
+        if image.shape == mean.shape and torch.allclose(image, mean, atol=1e-5):
+            return name
+    raise ValueError(
+        "explore shows models whose mean is the decoder's output or the sigmoid of it, as under "
+        "bernoulli and gaussian; this likelihood has another."
+    )
+
+
+def _grid(model: VAE, axes: tuple[int, int], span: float, side: int = 9) -> Tensor:
+    """Decoded images over the pad, [C, side * H, side * W]."""
+    ticks = torch.linspace(-span, span, side)
+    z = tensor_like(model).new_zeros(side, side, model.latent_dim)
+    z[..., axes[0]], z[..., axes[1]] = ticks.to(z), ticks.flip(0)[:, None].to(z)
+    with in_eval_mode(model):
+        images = model.decode(z.flatten(0, 1)).mean.unflatten(0, (side, side))
+    return images.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2).clamp(0, 1)
+
+
+def _replay(pictures: Data) -> dict[str, Any]:
+    x = as_tensor(pictures)
+    x = x.unsqueeze(1) if x.dim() == 3 else x
+    if x.dim() != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(
+            f"replay has shape {list(x.shape)}; expected pictures [T, H, W] or [T, 1 or 3, H, W]."
+        )
+    x = x.float() / 255 if x.dtype == torch.uint8 else x
+    strip = _png(x.permute(1, 0, 2, 3).flatten(1, 2))  # one below the other
+    return {"count": len(x), "png": base64.b64encode(strip).decode()}
+
+
+def _png(image: Tensor) -> bytes:
+    """[1 or 3, H, W] in [0, 1] as a PNG; ink is dark, as everywhere in the book."""
+    from PIL import Image
+
+    pixels = (image.detach().cpu() * 255).round().to(torch.uint8)
+    array = 255 - pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+__all__ = ["Explorer", "explore"]
