@@ -21,6 +21,7 @@ import anywidget
 import numpy as np
 import torch
 import traitlets
+from PIL import Image
 from torch import Tensor, nn
 
 from .data import Data, Images, as_tensor
@@ -137,25 +138,9 @@ def _layer(module: nn.Module, shape: tuple[int, ...], weights: Weights) -> dict[
             "bias": weights.put(torch.zeros(module.out_channels) if bias is None else bias),
         }
     if isinstance(module, nn.LayerNorm) and tuple(module.normalized_shape) == shape:
-        scale, shift = _affine(module, shape)
-        return {
-            "op": "norm",
-            "groups": 1,
-            "channels": scale.numel(),
-            "eps": module.eps,
-            "weight": weights.put(scale),
-            "bias": weights.put(shift),
-        }
+        return _norm(module, 1, shape, weights)  # a single group whose every value is a channel
     if isinstance(module, nn.GroupNorm):
-        scale, shift = _affine(module, (module.num_channels,))
-        return {
-            "op": "norm",
-            "groups": module.num_groups,
-            "channels": module.num_channels,
-            "eps": module.eps,
-            "weight": weights.put(scale),
-            "bias": weights.put(shift),
-        }
+        return _norm(module, module.num_groups, (module.num_channels,), weights)
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_var is not None:
         scale, shift = _affine(module, (module.num_features,))
         per_value = scale / (module.running_var + module.eps).sqrt()
@@ -166,6 +151,18 @@ def _layer(module: nn.Module, shape: tuple[int, ...], weights: Weights) -> dict[
             "bias": weights.put(shift - module.running_mean * per_value),  # type: ignore[operator]
         }
     raise _refusal(module)
+
+
+def _norm(module: Any, groups: int, sizes: tuple[int, ...], weights: Weights) -> dict[str, Any]:
+    scale, shift = _affine(module, sizes)
+    return {
+        "op": "norm",
+        "groups": groups,
+        "channels": scale.numel(),
+        "eps": module.eps,
+        "weight": weights.put(scale),
+        "bias": weights.put(shift),
+    }
 
 
 def _affine(module: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -274,7 +271,8 @@ def explore(
         )
     weights = Weights()
     decoder, _ = steps_of(model.decoder, (model.latent_dim,), weights)
-    shape = tuple(likelihood_of(model).event_shape)
+    px_z = likelihood_of(model)
+    shape = tuple(px_z.event_shape)
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise ValueError(
             f"The model is over {list(shape)}; explore shows images [1 or 3, height, width]."
@@ -289,7 +287,7 @@ def explore(
         "interpolate": interpolate,
     }
     if draw:
-        if shape[0] != 1 or not is_bernoulli(likelihood_of(model)):
+        if shape[0] != 1 or not is_bernoulli(px_z):
             raise ValueError(
                 "draw=True needs a Bernoulli model of images with one channel, such as digits."
             )
@@ -362,8 +360,6 @@ def _replay(pictures: Data) -> dict[str, Any]:
 
 def _png(image: Tensor) -> bytes:
     """[1 or 3, H, W] in [0, 1] as a PNG; ink is dark, as everywhere in the book."""
-    from PIL import Image
-
     pixels = (image.detach().cpu() * 255).round().to(torch.uint8)
     array = 255 - pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
     file = io.BytesIO()

@@ -1,6 +1,7 @@
 """The explorer without a browser: what it refuses, what Python sees, what a page gets."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -99,6 +100,12 @@ def test_models_of_other_likelihoods_and_shapes_are_refused():
     with pytest.raises(ValueError, match="draw=True needs a Bernoulli model"):
         vaelib.explore(colour, draw=True)
     vaelib.explore(colour)
+
+
+def test_classes_have_the_colours_of_the_figures():
+    script = vaelib.explore(vaelib.mlp_vae(2, (8,)))._esm
+    listed = script.split("const COLORS = [")[1].split("]")[0]
+    assert re.findall(r'"(#\w+)"', listed) == vaelib.plots.CLASS_COLORS
 
 
 def test_a_heavy_model_is_told_so_once():
