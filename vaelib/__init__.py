@@ -19,6 +19,7 @@ from .verdict import Verdict
 if TYPE_CHECKING:
     from . import plots
     from .explore import explore
+    from .sliders import sliders
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ __all__ = [
     "priors",
     "report",
     "save",
+    "sliders",
     "stl",
 ]
 
@@ -57,8 +59,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "plots":  # matplotlib is slow to import, and not every user draws
         return importlib.import_module(".plots", __name__)
-    if name == "explore":  # nor opens a widget; the function takes its module's place
-        explore = importlib.import_module(".explore", __name__).explore
-        globals()["explore"] = explore
-        return explore
+    if name in ("explore", "sliders"):  # nor opens a widget; the function takes its module's place
+        globals()[name] = getattr(importlib.import_module(f".{name}", __name__), name)
+        return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
-// The latent explorer: one source for live Jupyter and Colab (through anywidget, `export default`)
-// and for pages without a kernel (`start`). No imports, no requests.
+// The book's widgets, the latent explorer and the sliders: one source for live Jupyter and Colab
+// (through anywidget, `export default`) and for pages without a kernel (`start`). No imports, no
+// requests.
 //
 // A network is a list of steps, each an object with an `op` and the offsets of its weights in one
 // Float32Array; vaelib/explore.py writes it. Values are flat arrays, in PyTorch's layout.
@@ -181,10 +182,45 @@ function slider(id, text, { min, max, step, value }, moved) {
   return [element("div", { class: "row" }, element("label", { for: id }, text), input), input];
 }
 
+/** The pictures of a PNG, one below the other, on a canvas: gives the function that shows one. */
+function film(canvas, { count, png }, describe) {
+  const strip = new Image();
+  let now = 0;
+  const show = (t) => {
+    now = t;
+    if (!strip.width) return; // not loaded yet
+    canvas.width = strip.width;
+    canvas.height = strip.height / count;
+    canvas.getContext("2d").drawImage(strip, 0, -t * canvas.height);
+    canvas.setAttribute("aria-label", describe(t));
+  };
+  strip.addEventListener("load", () => show(now));
+  strip.src = `data:image/png;base64,${png}`;
+  return show;
+}
+
+/** Draw again when the reader changes between light and dark. */
+function onTheme(draw) {
+  const watch = new MutationObserver(draw);
+  for (const [where, attribute] of [[document.documentElement, "data-theme"],
+    [document.body, "data-jp-theme-light"]]) {
+    watch.observe(where, { attributes: true, attributeFilter: [attribute] });
+  }
+}
+
+/** A number as a person writes it, with a real minus sign. */
+const spoken = (value, digits = 2) => value.toFixed(digits).replace("-", "\u2212");
+
 function button(text, clicked) {
   const b = element("button", { type: "button" }, text);
   b.addEventListener("click", clicked);
   return b;
+}
+
+/** A start for ids. Scripts in a page share no names but this one. */
+function newId() {
+  globalThis.explorers = (globalThis.explorers || 0) + 1;
+  return `explorer-part-${globalThis.explorers}`;
 }
 
 // ---- the explorer -----------------------------------------------------------------------------
@@ -193,9 +229,7 @@ function button(text, clicked) {
 class Explorer {
   constructor(root, spec, weights, z, tell) {
     Object.assign(this, { root, spec, weights, tell });
-    // Scripts in a page share no names but this one.
-    globalThis.explorers = (globalThis.explorers || 0) + 1;
-    this.id = `explorer-part-${globalThis.explorers}`;
+    this.id = newId();
     this.z = Array.from(z);
     this.waiting = false;
     this.ellipse = null;
@@ -257,6 +291,7 @@ class Explorer {
       this.update();
     });
     this.drawDots();
+    onTheme(() => this.drawDots());
   }
 
   addPanel(caption, content) {
@@ -305,20 +340,13 @@ class Explorer {
   }
 
   addReplay() {
-    const { count, png } = this.spec.replay;
+    const { count } = this.spec.replay;
     const canvas = element("canvas", { class: "replay", role: "img" });
-    const strip = new Image();
-    const show = (t) => {
-      const height = strip.height / count;
-      canvas.width = strip.width;
-      canvas.height = height;
-      canvas.getContext("2d").drawImage(strip, 0, -t * height);
-      canvas.setAttribute("aria-label", `The latent grid, picture ${t + 1} of ${count}`);
-    };
+    const show = film(canvas, this.spec.replay,
+      (t) => `The latent grid, picture ${t + 1} of ${count}`);
     const range = { min: 0, max: count - 1, step: 1, value: count - 1 };
-    const [row, input] = slider(`${this.id}-replay`, "Replay", range, show);
-    strip.addEventListener("load", () => show(Number(input.value)));
-    strip.src = `data:image/png;base64,${png}`;
+    const [row] = slider(`${this.id}-replay`, "Replay", range, show);
+    show(count - 1);
     this.root.append(element("div", { class: "row" }, canvas), row);
   }
 
@@ -534,22 +562,190 @@ class Paper {
   }
 }
 
+// ---- the sliders ------------------------------------------------------------------------------
+
+/** Sliders over a figure whose every position was computed beforehand: vaelib/sliders.py. */
+class Sliders {
+  constructor(root, spec, table, at, tell) {
+    Object.assign(this, { root, spec, table, tell });
+    this.id = newId();
+    this.at = Array.from(at);
+    root.replaceChildren();
+    root.classList.add("explorer");
+    root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab keeps off the keys
+    this.plot = element("canvas", { class: "plot", role: "img" });
+    root.append(element("p", { class: "title" }, spec.title), this.plot);
+    this.addLegend();
+    this.inputs = spec.sliders.map(({ name, values }, k) => {
+      const range = { min: 0, max: values.length - 1, step: 1, value: this.at[k] };
+      const [row, input] = slider(`${this.id}-${k}`, name, range, (index) => {
+        this.at[k] = index;
+        this.update();
+      });
+      const value = element("output", { for: input.id });
+      row.append(value);
+      root.append(row);
+      return { input, value };
+    });
+    this.addNumbers();
+    if (spec.film) {
+      const canvas = element("canvas", { class: "film", role: "img" });
+      this.show = film(canvas, spec.film, () => `${spec.film.label}, at ${this.said()}`);
+      root.append(canvas);
+    }
+    new ResizeObserver(() => this.draw()).observe(this.plot);
+    onTheme(() => this.draw());
+    this.update();
+  }
+
+  addLegend() {
+    const list = element("ul", { class: "legend", "aria-label": "What the figure shows" });
+    for (const { label, role, kind } of this.spec.series) {
+      const mark = element("span", { class: `${kind} role-${role}`, "aria-hidden": "true" });
+      list.append(element("li", {}, mark, label));
+    }
+    this.root.append(list);
+  }
+
+  addNumbers() {
+    const list = element("dl", { class: "numbers", "aria-live": "polite" });
+    this.numbers = this.spec.numbers.map((label) => {
+      const bar = element("span", { class: "bar", "aria-hidden": "true" }), value = element("span");
+      list.append(element("dt", {}, label), element("dd", {}, value, bar));
+      return { bar, value };
+    });
+    this.root.append(list);
+  }
+
+  /** Where we are in the list of all positions: the last slider moves fastest. */
+  get position() {
+    return this.spec.sliders.reduce((p, { values }, k) => p * values.length + this.at[k], 0);
+  }
+
+  said() {
+    return this.spec.sliders.map(({ name, values }, k) =>
+      `${name} ${spoken(values[this.at[k]])}`).join(", ");
+  }
+
+  /** Go to a position, told from outside. */
+  move(at) {
+    this.at = Array.from(at);
+    this.update();
+  }
+
+  update() {
+    const { spec } = this, numbers = spec.table[this.position];
+    this.inputs.forEach(({ input, value }, k) => {
+      const text = spoken(spec.sliders[k].values[this.at[k]]);
+      input.value = this.at[k];
+      input.setAttribute("aria-valuetext", text);
+      value.textContent = text;
+    });
+    this.numbers.forEach(({ bar, value }, n) => {
+      value.textContent = `${spoken(numbers[n])} ${spec.unit}`;
+      bar.style.width = `${100 * Math.min(1, Math.abs(numbers[n]) / spec.longest)}%`;
+    });
+    this.plot.setAttribute("aria-label", `${spec.alt} Now ${this.said()}.`);
+    this.root.dataset.at = this.at.join(" ");
+    if (this.show) this.show(this.position);
+    this.draw();
+    this.tell("at", [...this.at]);
+  }
+
+  /** The figure at this position, as sharp as the screen. */
+  draw() {
+    const { clientWidth: w, clientHeight: h } = this.plot, { x: X, y: Y, series } = this.spec;
+    if (!w) return; // folded away
+    const dense = globalThis.devicePixelRatio || 1, context = this.plot.getContext("2d");
+    this.plot.width = Math.round(w * dense);
+    this.plot.height = Math.round(h * dense);
+    context.scale(dense, dense);
+    const style = getComputedStyle(this.root);
+    const color = (name) => style.getPropertyValue(`--${name}`).trim();
+    const box = { left: Y.label ? 46 : 8, right: w - 8, top: 8, bottom: h - 38 };
+    const x = (v) => box.left + (v - X.min) / (X.max - X.min) * (box.right - box.left);
+    const y = (v) => box.bottom - (v - Y.min) / (Y.max - Y.min) * (box.bottom - box.top);
+
+    context.font = `13px ${style.fontFamily}`;
+    context.fillStyle = style.color;
+    context.lineWidth = 1;
+    context.strokeStyle = color("grid");
+    context.textAlign = "center";
+    for (const [v, text] of ticks(X, w / 80)) {
+      context.strokeRect(x(v), box.top, 0, box.bottom - box.top);
+      context.fillText(text, x(v), box.bottom + 16);
+    }
+    context.fillText(X.label, (box.left + box.right) / 2, h - 6);
+    context.textAlign = "right";
+    for (const [v, text] of Y.label ? ticks(Y, h / 60) : []) { // no name: heights mean nothing
+      context.strokeRect(box.left, y(v), box.right - box.left, 0);
+      context.fillText(text, box.left - 6, y(v) + 4);
+    }
+    context.save();
+    context.translate(12, (box.top + box.bottom) / 2);
+    context.rotate(-Math.PI / 2);
+    context.textAlign = "center";
+    context.fillText(Y.label, 0, 0);
+    context.restore();
+
+    context.save();
+    context.beginPath();
+    context.rect(box.left, box.top - 4, box.right - box.left, box.bottom - box.top + 8);
+    context.clip();
+    for (const one of series) {
+      const at = (part, i) => this.table[part.start + this.position * part.stride + i];
+      context.strokeStyle = context.fillStyle = color(one.role);
+      context.setLineDash(one.role === "exact" ? [6, 4] : []);
+      context.lineWidth = 2.2;
+      context.beginPath();
+      for (let i = 0; i < one.count; i++) {
+        const px = x(at(one.x, i)), py = y(at(one.y, i));
+        if (one.kind === "line") {
+          context.lineTo(px, py);
+        } else { // what lies beyond the figure is drawn at its edge
+          const inside = Math.min(box.right - 2, Math.max(box.left + 2, px));
+          context.moveTo(inside, py);
+          context.arc(inside, py, one.count === 1 ? 7 : one.count > 50 ? 2.2 : 4, 0, 7);
+        }
+      }
+      if (one.kind === "line") context.stroke();
+      else context.fill();
+    }
+    context.restore();
+  }
+}
+
+/** About `count` round numbers between the ends, and how to write them. */
+function ticks({ min, max }, count) {
+  const rough = (max - min) / Math.max(4, count), ten = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((m) => m * ten).find((m) => m >= rough);
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const found = [];
+  for (let k = Math.ceil(min / step - 1e-9); k * step <= max + 1e-9 * step; k++) {
+    found.push([k * step, spoken(k * step, digits)]);
+  }
+  return found;
+}
+
 // ---- the three homes --------------------------------------------------------------------------
+
+// The class of a widget, and the trait that says where its reader has moved it.
+const kinds = { explorer: [Explorer, "z"], sliders: [Sliders, "at"] };
 
 /** Live Jupyter and Colab: anywidget calls this with its model. */
 function render({ model, el }) {
   const { buffer, byteOffset, byteLength } = model.get("weights");
   const weights = unpack(new Uint8Array(buffer, byteOffset, byteLength));
+  const spec = JSON.parse(model.get("spec")), [Widget, place] = kinds[spec.kind];
   let own = false; // changes that we made ourselves come back as events
-  const explorer = new Explorer(el, JSON.parse(model.get("spec")), weights, model.get("z"),
-    (name, value) => {
-      own = true;
-      model.set(name, value);
-      model.save_changes();
-      own = false;
-    });
-  model.on("change:z", () => {
-    if (!own) explorer.move(model.get("z"));
+  const widget = new Widget(el, spec, weights, model.get(place), (name, value) => {
+    own = true;
+    model.set(name, value);
+    model.save_changes();
+    own = false;
+  });
+  model.on(`change:${place}`, () => {
+    if (!own) widget.move(model.get(place));
   });
 }
 
@@ -557,8 +753,8 @@ function render({ model, el }) {
 export function start(root) {
   const state = JSON.parse(document.querySelector(`[data-state-of="${root.id}"]`).textContent);
   const text = document.querySelector(`[data-weights="${state.weights}"]`).textContent;
-  const weights = unpack(fromBase64(text));
-  root.explorer = new Explorer(root, JSON.parse(state.spec), weights, state.z, () => {});
+  const spec = JSON.parse(state.spec), [Widget] = kinds[spec.kind];
+  root.explorer = new Widget(root, spec, unpack(fromBase64(text)), state.place, () => {});
   root.explorer.run = run; // for whoever wants to check the networks
 }
 

@@ -1,27 +1,17 @@
 """`explore(model)`: move through the latent space and watch the image follow.
 
-One widget in three homes. In live Jupyter and Colab it runs through anywidget, in step with Python.
-In a page built from stored outputs the same JavaScript, explore.js, runs the networks by itself,
-from weights in float16: no kernel, no server, no request.
+The networks are described for explore.js, which runs them in the reader's browser.
 """
 
 import base64
-import hashlib
-import html
-import io
-import itertools
 import json
 import math
 import warnings
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
-import anywidget
-import numpy as np
 import torch
 import traitlets
-from PIL import Image
 from torch import Tensor, nn
 
 from .data import Data, Images, as_tensor
@@ -29,6 +19,7 @@ from .distributions import is_bernoulli
 from .estimates import encoded
 from .model import VAE, in_eval_mode, likelihood_of, tensor_like
 from .nets import ResidualBlock
+from .widget import Weights, Widget, film, png
 
 LARGE = 1_500_000  # bytes of weights, as text, beyond which a page is told to be heavy
 SPAN = 3.0  # the pad shows -SPAN to SPAN, or more where the points need it
@@ -48,31 +39,6 @@ KNOWN = (
     "Sequential, Linear, Conv2d, ConvTranspose2d, LayerNorm, GroupNorm, BatchNorm, ResidualBlock, "
     "Flatten, Unflatten, Dropout, " + ", ".join(kind.__name__ for kind in ACTIVATIONS)
 )
-
-
-class Weights:
-    """The numbers of some networks, one tensor after the other, as float16."""
-
-    def __init__(self) -> None:
-        self.parts: list[np.ndarray] = []
-        self.size = 0
-
-    def put(self, tensor: Tensor) -> int:
-        """Keep the tensor, and say where it begins."""
-        values = tensor.detach().double().cpu().numpy().ravel()
-        with np.errstate(over="ignore"):
-            half = values.astype("<f2")
-        if not np.isfinite(half).all():
-            raise ValueError(
-                f"A weight is {np.abs(values).max():.3g}; expected finite weights up to 65,504, "
-                "since a page keeps them as float16."
-            )
-        start, self.size = self.size, self.size + values.size
-        self.parts.append(half)
-        return start
-
-    def to_bytes(self) -> bytes:
-        return b"".join(part.tobytes() for part in self.parts)
 
 
 def steps_of(
@@ -177,7 +143,7 @@ def _refusal(module: nn.Module) -> ValueError:
     )
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(Widget):
     """The widget that `explore` makes. `z` and `drawing` follow the reader's hand in a live kernel.
 
     - z: the latent point, a list of latent_dim floats; set it to move the pad.
@@ -185,19 +151,13 @@ class Explorer(anywidget.AnyWidget):
     - drawn: what was drawn, [1, 1, H, W] in [0, 1], or None.
     """
 
-    _esm = (files(__package__) / "explore.js").read_text("utf-8")  # a path would start a watcher
-    _css = (files(__package__) / "explore.css").read_text("utf-8")
-    spec = traitlets.Unicode().tag(sync=True)
-    weights = traitlets.Bytes().tag(sync=True)
+    PLACE = "z"
     z = traitlets.List(traitlets.Float()).tag(sync=True)
     drawing = traitlets.Bytes().tag(sync=True)
 
-    _count = itertools.count()  # ids in a page: the same in every run
-
     def __init__(self, model: VAE, poster: Tensor, **traits: Any) -> None:
-        super().__init__(**traits)
+        super().__init__(png(poster), POSTER, SENTENCE, **traits)
         self.model = model
-        self.poster = poster
 
     @property
     def image(self) -> Tensor:
@@ -214,32 +174,12 @@ class Explorer(anywidget.AnyWidget):
         ink = torch.frombuffer(bytearray(self.drawing), dtype=torch.uint8)
         return ink.view(1, 1, height, width) / 255
 
-    def to_html(self) -> str:
-        """The widget for a page without a kernel: weights, picture and script in one piece."""
-        name = hashlib.sha256(self.weights).hexdigest()[:16]
-        here = f"explorer-{name[:6]}-{next(self._count)}"
-        state = json.dumps({"spec": self.spec, "z": self.z, "weights": name}).replace("</", "<\\/")
-        picture = base64.b64encode(_png(self.poster)).decode()
-        still = (
-            f'<img alt="{html.escape(POSTER)}" src="data:image/png;base64,{picture}">'
-            "<p>A live explorer stands here where JavaScript is on: move through the latent plane "
-            "and see what is decoded.</p>"
-        )
-        start = f"start(document.getElementById({json.dumps(here)}));"
-        return (
-            f'<style>{self._css}</style><div class="explorer" id="{here}">{still}</div>'
-            f'<script type="application/json" data-state-of="{here}">{state}</script>'
-            f'<script type="text/plain" data-weights="{name}">'
-            f"{base64.b64encode(self.weights).decode()}</script>"
-            f'<script type="module">{self._esm}\n{start}</script>'
-        )
-
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
-        return {**data, "text/html": self.to_html(), "text/plain": "Explorer"}, metadata
-
 
 POSTER = "A grid of images, each decoded from one point of the latent plane."
+SENTENCE = (
+    "A live explorer stands here where JavaScript is on: move through the latent plane and see "
+    "what is decoded."
+)
 
 
 @torch.no_grad()
@@ -278,6 +218,7 @@ def explore(
             f"The model is over {list(shape)}; explore shows images [1 or 3, height, width]."
         )
     spec: dict[str, Any] = {
+        "kind": "explorer",
         "shape": shape,
         "latentDim": model.latent_dim,
         "axes": axes,
@@ -354,17 +295,7 @@ def _replay(pictures: Data) -> dict[str, Any]:
             f"replay has shape {list(x.shape)}; expected pictures [T, H, W] or [T, 1 or 3, H, W]."
         )
     x = x.float() / 255 if x.dtype == torch.uint8 else x
-    strip = _png(x.permute(1, 0, 2, 3).flatten(1, 2))  # one below the other
-    return {"count": len(x), "png": base64.b64encode(strip).decode()}
-
-
-def _png(image: Tensor) -> bytes:
-    """[1 or 3, H, W] in [0, 1] as a PNG; ink is dark, as everywhere in the book."""
-    pixels = (image.detach().cpu() * 255).round().to(torch.uint8)
-    array = 255 - pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return film(x)
 
 
 __all__ = ["Explorer", "explore"]

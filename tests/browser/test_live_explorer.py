@@ -241,6 +241,52 @@ def test_two_widgets_of_a_page_do_not_meddle(show):
     assert len(ids) == len(set(ids))
 
 
+def test_sliders_move_a_figure_its_numbers_and_its_pictures(show):
+    x = torch.linspace(-1, 1, 50)
+
+    def view(height, width):
+        return {
+            "lines": {"curve": (x, height + width * x.square())},
+            "dots": {"here": ([0.0], [height])},
+            "numbers": {"height": -height, "width": width},
+            "image": torch.full((1, 2, 3), height / 2),
+        }
+
+    browser = show(
+        vaelib.sliders(
+            view,
+            title="A parabola",
+            alt="A parabola.",
+            x=("x", -1, 1),
+            y=("y", 0, 4),
+            colors={"curve": "q", "here": "p"},
+            start=(0, 1),
+            height=[0.0, 1.0, 2.0],
+            width=[0.5, 1.0],
+        )
+    )
+    ask = """const root = document.querySelector(".explorer");
+        const text = (s) => [...root.querySelectorAll(s)].map((e) => e.textContent);
+        const plot = root.querySelector("canvas.plot"), film = root.querySelector("canvas.film");
+        const orange = plot.getContext("2d").getImageData(0, 0, plot.width, plot.height).data;
+        let top = null; // of the curve, in shares of the canvas
+        for (let i = 0; i < orange.length && top === null; i += 4)
+          if (orange[i] === 213 && orange[i + 1] === 94) top = i / 4 / plot.width / plot.height;
+        return { at: root.dataset.at, numbers: text("dd"), values: text(".row output"), top,
+          label: plot.getAttribute("aria-label"),
+          pixel: film.getContext("2d").getImageData(0, 0, 1, 1).data[0] };"""
+    first = browser.script(ask)
+    assert first["at"] == "0 1" and first["numbers"] == ["0.00 nats", "1.00 nats"]
+    assert first["pixel"] == 255 and first["label"] == "A parabola. Now height 0.00, width 1.00."
+    browser.script("document.querySelector('.explorer input').focus()")
+    press(browser, "ArrowRight")
+    press(browser, "ArrowRight")
+    second = browser.script(ask)
+    assert second["at"] == "2 1" and second["numbers"] == ["\u22122.00 nats", "1.00 nats"]
+    assert second["values"] == ["2.00", "1.00"] and second["pixel"] == 0
+    assert first["top"] > second["top"] + 0.3  # the curve went up
+
+
 def test_without_javascript_a_picture_and_a_sentence_stay():
     page = vaelib.explore(mlp_model()).to_html()
     image = page.split('src="data:image/png;base64,')[1].split('"')[0]
