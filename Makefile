@@ -87,7 +87,7 @@ address: .venv/.ready ## copy the repository's address from pyproject.toml into 
 benchmark: .venv/.ready ## run again what is too long for a chapter, into data/results
 	$(BIN)/python book/_ext/benchmark.py
 
-weights: .venv/.ready ## train again what data/weights holds: two minutes
+weights: .venv/.ready ## train again what data/weights holds: five minutes
 	$(ONE_THREAD) $(BIN)/python book/_ext/weights.py
 
 bench: .venv/.ready ## measure the speed of fit against peers: a quiet machine, 15 minutes

@@ -170,7 +170,8 @@ def _poster(
             )
         ax.set(title=title, xlabel=x[0], xlim=x[1:], ylabel=y[0], ylim=y[1:])
         ax.yaxis.set_visible(bool(y[0]))
-        ax.legend()
+        if view.keys() & {"lines", "dots"}:
+            ax.legend()
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=200, metadata={"Software": None})
     return file.getvalue()

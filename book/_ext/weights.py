@@ -1,12 +1,16 @@
-"""Train what the book ships in data/weights.
+"""Train what the book ships in data/weights, on MNIST's first 55,000 training images.
 
-    python book/_ext/weights.py
+    python book/_ext/weights.py [NAME ...]
 
-DigitNet, whose features compare samples: two minutes on one thread. Trained on MNIST's first
-55,000 training images, half of each batch with its pixels drawn.
+- digit_net: DigitNet, whose features compare samples; half of each batch with its pixels drawn.
+- pocket_vae: the VAE of the live explorers, two latents, small enough for a page.
+
+About two minutes each on one thread.
 """
 
+import argparse
 import json
+import math
 import time
 
 import torch
@@ -42,22 +46,65 @@ def train_digit_net(train: vaelib.data.Images, epochs: int = 6, seed: int = 0) -
     return network.eval()
 
 
-def main() -> None:
-    train, test = vaelib.data.mnist()
-    start, commit = time.perf_counter(), chapters.commit()
-    network = train_digit_net(train[:55_000])
-    path = chapters.ROOT / "data" / "weights" / "digit_net.safetensors"
-    vaelib.save(network, path)
-    facts = {
-        "made by": "python book/_ext/weights.py",
-        "commit": commit,
-        "seconds": round(time.perf_counter() - start),
-        "validation accuracy": network.accuracy(*train[55_000:]),
+def train_pocket_vae(train: vaelib.data.Images, epochs: int = 60, seed: int = 0) -> vaelib.VAE:
+    """A two-latent VAE whose weights, as float16 in base64, are below 300 kB."""
+    torch.manual_seed(seed)
+    model = vaelib.mlp_vae(2, hidden=(60, 40, 32), activation="silu", norm="layer")
+    pixel_means = (train.x / 255).mean(0).clamp(1e-3, 1 - 1e-3)
+    with torch.no_grad():
+        model.decoder[-2].bias.copy_(pixel_means.logit().flatten())
+
+    def warm_cosine(t: float) -> float:
+        return min(1, t / 0.05) * 0.5 * (1 + math.cos(math.pi * t))
+
+    style = {"batch_size": 256, "lr": 4e-3, "schedule": warm_cosine, "seed": seed}
+    vaelib.fit(model, train, epochs=epochs, **style)
+    return model
+
+
+def describe_digit_net(network: DigitNet, validation, test) -> dict:
+    return {
+        "validation accuracy": network.accuracy(*validation),
         "test accuracy": network.accuracy(*test),
         "test accuracy, pixels drawn": network.accuracy(vaelib.data.binarize(test.x), test.y),
     }
-    path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(facts, indent=2))
+
+
+def describe_pocket_vae(model: vaelib.VAE, validation, test) -> dict:
+    nll = {
+        name: -vaelib.log_marginal(model, part, 100).mean
+        for name, part in {"validation": validation, "test": test}.items()
+    }
+    return {f"{name} NLL, nats, K = 100": round(value, 2) for name, value in nll.items()}
+
+
+NETWORKS = {
+    "digit_net": (train_digit_net, describe_digit_net),
+    "pocket_vae": (train_pocket_vae, describe_pocket_vae),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NETWORKS))
+    names = parser.parse_args().names or list(NETWORKS)
+    if unknown := set(names) - set(NETWORKS):
+        parser.error(f"there is no {', '.join(unknown)}; expected some of {', '.join(NETWORKS)}.")
+    train, test = vaelib.data.mnist()
+    for name in names:
+        make, describe = NETWORKS[name]
+        start, commit = time.perf_counter(), chapters.commit()
+        network = make(train[:55_000])
+        path = chapters.ROOT / "data" / "weights" / f"{name}.safetensors"
+        vaelib.save(network, path)
+        facts = {
+            "made by": f"python book/_ext/weights.py {name}",
+            "commit": commit,
+            "seconds": round(time.perf_counter() - start),
+            **describe(network, train[55_000:], test),
+        }
+        path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        print(json.dumps(facts, indent=2))
 
 
 if __name__ == "__main__":
