@@ -591,7 +591,7 @@ class Sliders {
     if (spec.film) {
       const canvas = element("canvas", { class: "film", role: "img" });
       this.show = film(canvas, spec.film, () => `${spec.film.label}, at ${this.said()}`);
-      root.append(canvas);
+      root.append(element("p", {}, spec.film.label), canvas);
     }
     new ResizeObserver(() => this.draw()).observe(this.plot);
     onTheme(() => this.draw());
@@ -642,7 +642,7 @@ class Sliders {
       value.textContent = text;
     });
     this.numbers.forEach(({ bar, value }, n) => {
-      value.textContent = `${spoken(numbers[n])} ${spec.unit}`;
+      value.textContent = `${spoken(numbers[n])} ${spec.unit}`.trim();
       bar.style.width = `${100 * Math.min(1, Math.abs(numbers[n]) / spec.longest)}%`;
     });
     this.plot.setAttribute("aria-label", `${spec.alt} Now ${this.said()}.`);

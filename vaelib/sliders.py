@@ -51,6 +51,7 @@ def sliders(
     start: Sequence[int],
     unit: str = "nats",
     longest: float | None = None,
+    image: str = "",
     **values: Sequence[float] | Tensor,
 ) -> Sliders:
     """A figure at every position of its sliders, live in Jupyter, Colab and the page.
@@ -62,6 +63,7 @@ def sliders(
     - colors: the role of each label, a key of vaelib.plots.COLORS; "exact" lines are dashed.
     - start: the index of each slider's first value; unit, longest: of the numbers, and of the
       number with a full bar (default: the largest).
+    - image: what the views' images show.
     - values: for each slider its values; a name's underscores are shown as spaces.
 
     Raises ValueError where a view has unknown parts, or other labels or sizes than the first, and
@@ -106,7 +108,11 @@ def sliders(
         "longest": longest or max((abs(n) for row in rows for n in row), default=1.0),
     }
     if "image" in views[0]:
-        spec["film"] = {**film(torch.stack([one["image"] for one in views])), "label": "Pictures"}
+        if not image:
+            raise ValueError(
+                "The views have images; expected `image`, a sentence on what they show."
+            )
+        spec["film"] = {**film(torch.stack([one["image"] for one in views])), "label": image}
     first = 0
     for index, some in zip(start, grid.values(), strict=True):
         first = first * len(some) + index

@@ -261,6 +261,7 @@ def test_sliders_move_a_figure_its_numbers_and_its_pictures(show):
             y=("y", 0, 4),
             colors={"curve": "q", "here": "p"},
             start=(0, 1),
+            image="Ever darker",
             height=[0.0, 1.0, 2.0],
             width=[0.5, 1.0],
         )

@@ -64,7 +64,10 @@ def test_pictures_lie_one_below_the_other():
     def view(width):
         return {"image": torch.full((1, 3, 4), width / 2)}
 
-    with_picture = vaelib.sliders(view, **AXES, start=(1,), width=[0, 1, 2])
+    settings = AXES | {"view": view, "start": (1,), "width": [0, 1, 2]}
+    with pytest.raises(ValueError, match="have images; expected `image`, a sentence"):
+        vaelib.sliders(**settings)
+    with_picture = vaelib.sliders(**settings, image="Nothing")
     assert json.loads(with_picture.spec)["film"]["count"] == 3
 
 
