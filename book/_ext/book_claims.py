@@ -1,9 +1,10 @@
-"""The table of verdicts, made from the records that the chapters' stored outputs hold.
+"""The verdicts, made from the records that the chapters' stored outputs hold.
 
 A chapter displays a record under the MIME type `application/vnd.vaelib.verdict+json`. The
-directive `{verdicts}` collects the records of all chapters in `_toc.yml`, C-numbers first, and
-lists the claims of `claims.json` that no chapter has measured yet. A malformed record is a
-warning that names the notebook and the field.
+directive `{verdicts}` collects the records of all chapters in `_toc.yml`, C-numbers first, each
+with a figure of its chapter, and lists the claims of `claims.json` that no chapter has measured
+yet; `{tally}` shows all claims at a glance. A malformed record is a warning that names the
+notebook and the field.
 """
 
 import json
@@ -17,6 +18,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+import book_pictures
+
 logger = logging.getLogger(__name__)
 
 MIME = "application/vnd.vaelib.verdict+json"
@@ -27,6 +30,13 @@ VERDICTS = {  # and the class of its badge
     "holds": "verdict-holds",
     "holds under a condition": "verdict-condition",
     "does not hold": "verdict-fails",
+}
+
+SIGNS = {
+    "holds": "\u2713",
+    "holds under a condition": "\u25d0",
+    "does not hold": "\u2717",
+    "not measured yet": "\u00b7",
 }
 
 
@@ -108,10 +118,11 @@ def number(value: float) -> str:
     return short.replace("-", "\N{MINUS SIGN}")
 
 
-class Verdicts(SphinxDirective):
-    """`{verdicts}`: what was measured, and what is still to be."""
+class Records(SphinxDirective):
+    """What the directives of this module share: the records of all chapters."""
 
-    def run(self) -> list[nodes.Node]:
+    def records(self, warn: bool = False) -> list[tuple[str, dict]]:
+        """(page, record), the survey's claims by number, then the book's own."""
         self.env.note_reread()  # the chapters may have changed
         records = []
         # Chapters by number: the part's folder says nothing about order.
@@ -122,70 +133,103 @@ class Verdicts(SphinxDirective):
             self.env.note_dependency(str(path))
             for record in read_records(path):
                 faults = problems(record)
-                for fault in faults:
+                for fault in faults if warn else ():
                     logger.warning("%s.ipynb: verdict record: %s", docname, fault)
                 if not faults:
                     records.append((docname, record))
-        records.sort(key=lambda pair: order(pair[1]["claim"]))  # stable: chapters keep their order
-        waiting = [claim for claim in SURVEY if claim not in {r["claim"] for _, r in records}]
+        return sorted(records, key=lambda pair: order(pair[1]["claim"]))  # stable
 
-        result: list[nodes.Node] = [self.summary([r for _, r in records])]
-        if records:
-            result.append(self.measured(records))
-        if waiting:
-            result.append(nodes.rubric("", "Not measured yet"))
-            result.append(self.waiting(waiting))
+
+class Tally(Records):
+    """`{tally}`: a tile for every claim, with the sign of its verdict."""
+
+    def run(self) -> list[nodes.Node]:
+        records = self.records()
+        verdicts: dict[str, list[str]] = {claim: [] for claim in SURVEY}
+        for _, record in records:
+            verdicts.setdefault(record["claim"], []).append(record["verdict"])
+        page = "" if self.env.docname == "claims" else "claims.html"
+        tiles = []
+        for claim, found in sorted(verdicts.items(), key=lambda item: order(item[0])):
+            # Two chapters may judge two halves of a claim: the tile shows the stricter.
+            worst = max(found, key=list(VERDICTS).index, default="not measured yet")
+            sign, css = SIGNS[worst], VERDICTS.get(worst, "verdict-waiting")
+            tiles.append(
+                f'<li><a class="tile {css}" href="{page}#{claim.lower()}">{claim}'
+                f'<span aria-hidden="true">{sign}</span>'
+                f'<span class="unseen">: {worst}</span></a></li>'
+            )
+        counts = Counter(r["verdict"] for _, r in records)
+        measured = {r["claim"] for _, r in records}
+        own = len(measured - set(SURVEY))
+        legend = [
+            f'<li class="{VERDICTS[v]}"><b>{SIGNS[v]} {counts[v]}</b> {v}</li>' for v in VERDICTS
+        ]
+        text = (
+            f"<p>{len(measured) - own} of the survey\u2019s {len(SURVEY)} claims are measured so "
+            f"far, and {own} of the book\u2019s own, with {len(records)} verdicts:</p>"
+            f'<ul class="tally-legend">{"".join(legend)}</ul>'
+        )
+        html = f'<div class="tally">{text}<ul class="tiles">{"".join(tiles)}</ul></div>'
+        return [nodes.raw("", html, format="html")]
+
+
+class Verdicts(Records):
+    """`{verdicts}`: what was measured, and what is still to be."""
+
+    def run(self) -> list[nodes.Node]:
+        by_claim: dict[str, list[tuple[str, dict]]] = {}
+        for docname, record in self.records(warn=True):
+            by_claim.setdefault(record["claim"], []).append((docname, record))
+        result: list[nodes.Node] = []
+        for claim, pairs in by_claim.items():
+            section = nodes.section("", nodes.title("", claim), classes=["claim"])
+            self.mark(section, claim, pairs[0][1]["title"])
+            section.extend(self.card(*pair) for pair in pairs)
+            result.append(section)
+        if waiting := [claim for claim in SURVEY if claim not in by_claim]:
+            section = nodes.section("", nodes.title("", "Not measured yet"), ids=["waiting"])
+            section += self.waiting(waiting)
+            result.append(section)
         return result
 
-    def summary(self, records: list[dict]) -> nodes.Node:
-        """How many claims were measured, and with which verdicts."""
-        survey = {r["claim"] for r in records} & set(SURVEY)
-        text = f"Measured so far: {len(survey)} of the survey's {len(SURVEY)} claims"
-        own = {r["claim"] for r in records} - survey
-        if own:
-            text += f", and {len(own)} of the book's own"
-        if records:
-            counts = Counter(r["verdict"] for r in records)
-            text += ". Verdicts: " + ", ".join(f"{counts[v]} \u201c{v}\u201d" for v in VERDICTS)
-        return nodes.paragraph("", text + ".", classes=["verdict-summary"])
-
-    def measured(self, records: list[tuple[str, dict]]) -> nodes.Node:
-        rows, seen = [], set()
-        for docname, record in records:
-            claim = nodes.paragraph("", "", nodes.strong("", record["claim"]))
-            if record["claim"] not in seen:  # claims.md#c1 leads to the first row of C1
-                self.mark(claim, record["claim"], record["title"])
-                seen.add(record["claim"])
-            rows.append(
-                [
-                    [claim],
-                    [nodes.paragraph("", record["title"])],
-                    self.what_was_measured(record),
-                    self.badge(record),
-                    [nodes.paragraph("", str(record["seeds"] or "none"))],
-                    [nodes.paragraph("", "", *self.chapter_link(docname))],
-                ]
-            )
-        head = ["Id", "Claim", "Measured", "Verdict", "Seeds", "Chapter"]
-        return table(head, rows, [4, 22, 34, 18, 5, 17], "verdict-table")
-
-    def what_was_measured(self, record: dict) -> list[nodes.Node]:
-        parts: list[nodes.Node] = [nodes.paragraph("", record["measured"])]
+    def card(self, docname: str, record: dict) -> nodes.Node:
+        """One verdict: the claim, what was measured, a figure, and the chapter."""
+        sign = SIGNS[record["verdict"]]
+        badge = nodes.inline(
+            "",
+            f"{sign} {record['verdict']}",
+            classes=["verdict-badge", VERDICTS[record["verdict"]]],
+        )
+        parts: list[nodes.Node] = [
+            nodes.paragraph("", "", badge),
+            nodes.paragraph("", sentence(record["title"]), classes=["claim-title"]),
+        ]
+        if record.get("condition"):
+            parts.append(nodes.paragraph("", f"Condition: {record['condition']}."))
+        parts.append(nodes.paragraph("", sentence(record["measured"])))
+        small = []
         if record.get("interval"):
             low, high = map(number, record["interval"])
-            text = f"Interval {low} to {high} {record.get('unit') or ''}".rstrip()
-            parts.append(nodes.paragraph("", text, classes=["verdict-small"]))
+            small.append(f"Interval {low} to {high} {record.get('unit') or ''}".rstrip() + ".")
         if record.get("note"):
-            parts.append(nodes.paragraph("", record["note"], classes=["verdict-small"]))
-        return parts
-
-    def badge(self, record: dict) -> list[nodes.Node]:
-        classes = ["verdict-badge", VERDICTS[record["verdict"]]]
-        badge = nodes.inline("", record["verdict"], classes=classes)
-        parts: list[nodes.Node] = [nodes.paragraph("", "", badge)]
-        if record.get("condition"):
-            parts.append(nodes.paragraph("", record["condition"], classes=["verdict-small"]))
-        return parts
+            small.append(record["note"])
+        if small:
+            parts.append(nodes.paragraph("", " ".join(small), classes=["verdict-small"]))
+        seeds = record["seeds"]
+        runs = "nothing random" if not seeds else f"{seeds} seed{'s' * (seeds > 1)}"
+        source = [nodes.Text(f"{runs} \u00b7 chapter "), *self.chapter_link(docname)]
+        parts.append(nodes.paragraph("", "", *source, classes=["claim-source"]))
+        text = nodes.container("", *parts, classes=["claim-text"])
+        picture = book_pictures.picture(
+            self.env.app.outdir,
+            Path(self.env.doc2path(docname)),
+            f"figure-{record['claim']}",
+        )
+        if not picture:
+            return nodes.container("", text, classes=["claim-card"])
+        figure = nodes.raw("", picture.replace("{up}", ""), format="html")
+        return nodes.container("", text, figure, classes=["claim-card"])
 
     def chapter_link(self, docname: str) -> list[nodes.Node]:
         """A chapter's number and a link; Sphinx fills in the title once it has read it."""
@@ -207,14 +251,18 @@ class Verdicts(SphinxDirective):
         for claim in claims:
             node = nodes.paragraph("", "", nodes.strong("", claim))
             self.mark(node, claim, SURVEY[claim])
-            text = nodes.paragraph("", SURVEY[claim])
-            rows.append([[node], [text], [nodes.paragraph("", "not measured yet")]])
-        return table(["Id", "Claim", "Verdict"], rows, [8, 67, 25], "waiting-table")
+            rows.append([[node], [nodes.paragraph("", SURVEY[claim])]])
+        return table(["Id", "Claim"], rows, [8, 92], "waiting-table")
 
     def mark(self, node: nodes.Element, claim: str, title: str) -> None:
         node["ids"].append(claim.lower())
         node["anchor"] = f"{claim}: {title}"
         node.line = self.lineno
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop, as the chapters' records have not."""
+    return text[0].upper() + text[1:] + "." * (not text.endswith("."))
 
 
 def table(
@@ -234,4 +282,5 @@ def table(
 
 def setup(app: Sphinx) -> dict:
     app.add_directive("verdicts", Verdicts)
+    app.add_directive("tally", Tally)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

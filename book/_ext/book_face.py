@@ -1,0 +1,229 @@
+"""The face of the book: its font, what stands at the head of a chapter, cards, and descriptions.
+
+- One family for pages, widgets and figures: matplotlib's DejaVu Sans, cut down to the letters in
+  use, inside the style sheet, so that no text jumps and no request is made.
+- A chapter opens with a picture that it makes, its claims and verdicts, the time it takes, and
+  links to its notebook; Colab's only where pyproject.toml has the repository's address.
+- `{chapters}` lists the chapters as cards.
+- Pages have a description for links to them; a picture for those where the site's address is
+  known, since such pictures need whole addresses.
+"""
+
+import base64
+import html
+import io
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import matplotlib as mpl
+import nbformat
+import numpy as np
+from docutils import nodes
+from fontTools import subset
+from matplotlib.figure import Figure
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from vaelib.plots import COLORS, STYLE
+
+import book_claims
+import book_pictures
+import chapters
+
+FONTS = {  # family, weight: the file in matplotlib
+    ("DejaVu Sans", 400): "DejaVuSans.ttf",
+    ("DejaVu Sans", 700): "DejaVuSans-Bold.ttf",
+    ("DejaVu Sans Mono", 400): "DejaVuSansMono.ttf",
+}
+LETTERS = [
+    *range(0x20, 0x7F),
+    *range(0xA0, 0x180),  # Latin
+    *range(0x391, 0x3CA),  # Greek
+    *range(0x2010, 0x2027),  # dashes, quotes
+    *range(0x2070, 0x2090),  # raised and lowered digits
+    *range(0x2190, 0x2195),  # arrows
+    *(ord(sign) for sign in "−∂∇∈∏∑√∞∫≈≠≡≤≥‖∥∝±×÷·✓✗◐○●▲▼▶◀"),
+]
+WORDS_A_MINUTE = 170
+
+
+def font_css() -> str:
+    """The style sheet that holds the fonts."""
+    folder = files("matplotlib") / "mpl-data" / "fonts" / "ttf"
+    license_ = (folder / "LICENSE_DEJAVU").read_text("utf-8").replace("*/", "* /")
+    rules = [f"/* DejaVu fonts, cut down to the letters in use.\n\n{license_}*/"]
+    options = subset.Options(flavor="woff", hinting=False, layout_features=["kern"])
+    options.drop_tables += ["FFTM"]  # the font editor's own time stamp
+    for (family, weight), name in FONTS.items():
+        font = subset.load_font(str(folder / name), options)
+        cutter = subset.Subsetter(options)
+        cutter.populate(unicodes=LETTERS)
+        cutter.subset(font)
+        buffer = io.BytesIO()
+        subset.save_font(font, buffer, options)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        rules.append(
+            f'@font-face {{ font-family: "{family}"; font-weight: {weight}; '
+            f"src: url(data:font/woff;base64,{data}); }}"
+        )
+    return "\n".join(rules) + "\n"
+
+
+def card() -> bytes:
+    """The picture for links to the book, 1200 x 630, as other sites want it."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        canvas = Figure(figsize=(12, 6.3), dpi=100, layout="none")
+        ax = canvas.add_axes((0, 0, 1, 1))
+        x = np.linspace(0, 12, 400)
+        for center, width, height, role in [(4.3, 1.5, 3.4, "p"), (7.3, 1.1, 2.5, "q")]:
+            curve = height * np.exp(-(((x - center) / width) ** 2) / 2)
+            ax.fill_between(x, curve, color=COLORS[role], alpha=0.82, lw=0)
+        ax.text(0.6, 5.2, "The Measured VAE", fontsize=46, weight="bold", color="#141a24")
+        ax.text(0.6, 4.45, "A survey claims; this book measures.", fontsize=24, color="#3c4656")
+        ax.set(xlim=(0, 12), ylim=(0, 6.3))
+        ax.set_axis_off()
+        file = io.BytesIO()
+        canvas.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+# ---- the head of a chapter --------------------------------------------------------------------
+
+
+def minutes_to_read(notebook: nbformat.NotebookNode) -> int:
+    """To five minutes: words of text, and a second for each word of code that is not folded."""
+    words = 0.0
+    for cell in notebook.cells:
+        if "hide-input" not in cell.metadata.get("tags", []):
+            words += len(cell.source.split())
+    return max(5, 5 * round(words / WORDS_A_MINUTE / 5))
+
+
+def minutes_to_run(notebook: nbformat.NotebookNode) -> int:
+    return max(1, round(notebook.metadata.vaelib["seconds"] / 60))
+
+
+def colab(path: Path) -> str | None:
+    """The address that opens a chapter in Colab, where the repository is on GitHub."""
+    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", chapters.address())
+    if not found:
+        return None
+    where = path.relative_to(chapters.ROOT).as_posix()
+    return f"https://colab.research.google.com/github/{found[1]}/blob/main/{where}"
+
+
+def claims(path: Path, up: str) -> str:
+    """The chapter's claims, each with its verdict, as links to the claims page."""
+    items = []
+    for record in book_claims.read_records(path):
+        claim, verdict = record["claim"], record["verdict"]
+        items.append(
+            f'<a class="chip {book_claims.VERDICTS[verdict]}" href="{up}claims.html'
+            f'#{claim.lower()}"><b>{claim}</b> {verdict}</a>'
+        )
+    return " ".join(items)
+
+
+def opener(outdir: str, path: Path, docname: str) -> str:
+    """What stands below a chapter's title."""
+    notebook, up = chapters.read(path), "../" * docname.count("/")
+    picture = book_pictures.picture(outdir, path, "opener", alt="") or ""
+    links = [
+        f'<a class="button" href="{up}_sources/{docname}.ipynb" download>Download the notebook</a>'
+    ]
+    if address := colab(path):
+        links.insert(0, f'<a class="button" href="{address}">Open in Colab</a>')
+    return (
+        f'<div class="opener">{picture.replace("{up}", up)}<div>'
+        f"<p><b>Chapter {path.stem[:2]}</b> · {minutes_to_read(notebook)} minutes to read · "
+        f"{minutes_to_run(notebook)} to run on two CPU cores</p>"
+        f'<p class="chips">{claims(path, up)}</p><p class="buttons">{" ".join(links)}</p>'
+        "</div></div>"
+    )
+
+
+class Chapters(SphinxDirective):
+    """`{chapters}`: a card for each chapter of a part, with its picture, question and verdicts."""
+
+    required_arguments = 1  # the part's folder
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_reread()
+        cards = []
+        for docname in sorted(self.env.found_docs):
+            path = Path(self.env.doc2path(docname))
+            if path.suffix != ".ipynb" or docname.split("/")[0] != self.arguments[0]:
+                continue
+            self.env.note_dependency(str(path))
+            notebook = chapters.read(path)
+            title = html.escape(notebook.cells[0].source.splitlines()[0].removeprefix("# "))
+            picture = book_pictures.picture(self.env.app.outdir, path, "opener", alt="") or ""
+            cards.append(
+                f'<li class="card">{picture.replace("{up}", "")}<div>'
+                f'<p><b>{path.stem[:2]}</b> <a href="{docname}.html">{title}</a></p>'
+                f'<p class="chips">{claims(path, "")}</p></div></li>'
+            )
+        return [nodes.raw("", f'<ul class="cards">{"".join(cards)}</ul>', format="html")]
+
+
+# ---- for links to a page ----------------------------------------------------------------------
+
+
+def description(doctree: nodes.document | None) -> str:
+    """The first paragraph of a page, up to the last sentence's end before 200 characters."""
+    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
+        text = " ".join(paragraph.astext().split())
+        if len(text) > 40:
+            whole = re.match(r"(.{40,200}[.?!])(\s|$)", text)
+            return whole[1] if whole else text[:199].rsplit(" ", 1)[0] + "…"
+    return "Variational autoencoders, explained and measured."
+
+
+def site() -> str:
+    """The address of the built pages, from pyproject.toml, empty where it has none."""
+    project = tomllib.loads((chapters.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return project.get("urls", {}).get("Documentation", "").rstrip("/")
+
+
+def add_face(app, pagename, templatename, context, doctree) -> None:
+    """Describe each page, and open each chapter."""
+    plain = re.sub(r"<[^>]+>", "", str(context.get("title") or "The Measured VAE"))
+    tags = {
+        "og:site_name": "The Measured VAE",
+        "og:type": "article",
+        "og:title": html.unescape(plain),
+        "og:description": description(doctree),
+    }
+    if site():
+        tags |= {
+            "og:url": f"{site()}/{pagename}.html",
+            "og:image": f"{site()}/_static/card.png",
+            "og:image:alt": "The Measured VAE: two overlapping bell curves",
+        }
+    lines = [f'<meta name="description" content="{html.escape(tags["og:description"])}" />']
+    lines += [f'<meta property="{k}" content="{html.escape(v)}" />' for k, v in tags.items()]
+    if site():
+        lines.append('<meta name="twitter:card" content="summary_large_image" />')
+    context["metatags"] = context.get("metatags", "") + "\n".join(lines) + "\n"
+
+    if doctree is not None and (path := Path(app.env.doc2path(pagename))).suffix == ".ipynb":
+        head, end, rest = context["body"].partition("</h1>")
+        context["body"] = head + end + opener(app.outdir, path, pagename) + rest
+
+
+def write_files(app: Sphinx) -> None:
+    if app.builder.format != "html":
+        return
+    static = Path(app.outdir, "_static")
+    static.mkdir(parents=True, exist_ok=True)
+    (static / "fonts.css").write_text(font_css(), encoding="utf-8")
+    app.add_css_file("fonts.css", priority=150)
+    (static / "card.png").write_bytes(card())
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_directive("chapters", Chapters)
+    app.connect("builder-inited", write_files)
+    app.connect("html-page-context", add_face)
+    return {"parallel_read_safe": True, "parallel_write_safe": False}
