@@ -179,7 +179,7 @@ function paint(canvas, values, [channels, height, width]) {
 function slider(id, text, { min, max, step, value }, moved) {
   const input = element("input", { type: "range", id, min, max, step, value });
   input.addEventListener("input", () => moved(Number(input.value)));
-  return [element("div", { class: "row" }, element("label", { for: id }, text), input), input];
+  return [element("div", { class: "control" }, element("label", { for: id }, text), input), input];
 }
 
 /** The pictures of a PNG, one below the other, on a canvas: gives the function that shows one. */
@@ -238,8 +238,8 @@ class Explorer {
     root.classList.add("explorer");
     root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab keeps off the keys
     this.addPad();
-    this.addSliders();
     if (spec.points) this.addLegend();
+    this.addSliders();
     if (spec.interpolate) this.addPins();
     if (spec.encoder) this.addPaper();
     if (spec.replay) this.addReplay();
@@ -336,7 +336,7 @@ class Explorer {
       input.disabled = !(this.pins.A && this.pins.B);
       this.drawDots();
     });
-    this.root.append(element("div", { class: "row" }, pin("A"), pin("B")), row);
+    this.root.append(element("div", { class: "control" }, pin("A"), pin("B")), row);
   }
 
   addReplay() {
@@ -347,7 +347,7 @@ class Explorer {
     const range = { min: 0, max: count - 1, step: 1, value: count - 1 };
     const [row] = slider(`${this.id}-replay`, "Replay", range, show);
     show(count - 1);
-    this.root.append(element("div", { class: "row" }, canvas), row);
+    this.root.append(element("div", { class: "control" }, canvas), row);
   }
 
   addPaper() {
@@ -432,7 +432,7 @@ class Paper {
       height: height * this.scale, "aria-label": "Paper: draw here with mouse, pen or finger" });
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.report = element("output", { "aria-live": "polite" });
-    this.controls = element("div", { class: "row" }, button("Clear", () => this.clear()));
+    this.controls = element("div", { class: "control" }, button("Clear", () => this.clear()));
     if (explorer.spec.examples) {
       this.examples = fromBase64(explorer.spec.examples);
       this.next = 0;

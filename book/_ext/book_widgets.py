@@ -27,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # What vaelib.widget.Widget.to_html writes.
 STYLE = re.compile(r'<style>[^<]*</style>(?=<div class="explorer")')
 WEIGHTS = re.compile(r'<script type="text/plain" data-weights="(\w+)">[^<]*</script>')
-SCRIPT = re.compile(r'<script type="module">[^<]*?\n' + r"start\((.*?)\);</script>", re.S)
+SCRIPT = re.compile(
+    r'<script type="module">(?:(?!</script>).)*\n' + r"start\((.*?)\);</script>", re.S
+)
 
 
 def shared_script() -> str:

@@ -273,7 +273,7 @@ def test_sliders_move_a_figure_its_numbers_and_its_pictures(show):
         let top = null; // of the curve, in shares of the canvas
         for (let i = 0; i < orange.length && top === null; i += 4)
           if (orange[i] === 213 && orange[i + 1] === 94) top = i / 4 / plot.width / plot.height;
-        return { at: root.dataset.at, numbers: text("dd"), values: text(".row output"), top,
+        return { at: root.dataset.at, numbers: text("dd"), values: text(".control output"), top,
           label: plot.getAttribute("aria-label"),
           pixel: film.getContext("2d").getImageData(0, 0, 1, 1).data[0] };"""
     first = browser.script(ask)
