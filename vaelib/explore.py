@@ -277,7 +277,7 @@ def _head(model: VAE) -> str:
     )
 
 
-def _grid(model: VAE, axes: tuple[int, int], span: float, side: int = 9) -> Tensor:
+def _grid(model: VAE, axes: tuple[int, int], span: float, side: int = 7) -> Tensor:
     """Decoded images over the pad, [C, side * H, side * W]."""
     ticks = torch.linspace(-span, span, side)
     z = tensor_like(model).new_zeros(side, side, model.latent_dim)

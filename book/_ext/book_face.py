@@ -56,12 +56,12 @@ def font_css() -> str:
     options = subset.Options(flavor="woff", hinting=False, layout_features=["kern"])
     options.drop_tables += ["FFTM"]  # the font editor's own time stamp
     for (family, weight), name in FONTS.items():
-        font = subset.load_font(str(folder / name), options)
-        cutter = subset.Subsetter(options)
-        cutter.populate(unicodes=LETTERS)
-        cutter.subset(font)
         buffer = io.BytesIO()
-        subset.save_font(font, buffer, options)
+        with subset.load_font(str(folder / name), options) as font:
+            cutter = subset.Subsetter(options)
+            cutter.populate(unicodes=LETTERS)
+            cutter.subset(font)
+            subset.save_font(font, buffer, options)
         data = base64.b64encode(buffer.getvalue()).decode()
         rules.append(
             f'@font-face {{ font-family: "{family}"; font-weight: {weight}; '
@@ -92,7 +92,7 @@ def card() -> bytes:
 
 
 def minutes_to_read(notebook: nbformat.NotebookNode) -> int:
-    """To five minutes: words of text, and a second for each word of code that is not folded."""
+    """To five minutes, by the words of text and of the code that is not folded."""
     words = 0.0
     for cell in notebook.cells:
         if "hide-input" not in cell.metadata.get("tags", []):
