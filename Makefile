@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 VAELIB_PROGRESS=0
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help book test check lint types unit chapters pages browser \
-	run lab serve stale address benchmark weights bench gpu torture clean
+	run lab serve stale address benchmark weights bench gpu torture colab clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.* ## ' $(MAKEFILE_LIST) \
@@ -101,7 +101,11 @@ gpu: ## run the CUDA tests and the benchmark on a GPU, into data/results/gpu
 torture: .venv/.ready ## break fit for half an hour: kills, lost workers, damaged files
 	VAELIB_TORTURE=full $(ONE_THREAD) $(PYTEST) -q -x tests/torture
 
-clean: ## remove what was built (.venv stays)
-	rm -rf _site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+# Colab has Python 3.13: make colab PYTHON=python3.13
+colab: ## run the last commit with Colab's versions, in .venv-colab: 20 minutes, 6 GB
+	$(PYTHON) tests/colab.py
+
+clean: ## remove what was built, .venv-colab too (.venv stays)
+	rm -rf .venv-colab _site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find book tests vaelib -name __pycache__ -o -name .ipynb_checkpoints -o -name .ruff_cache \
 	  | xargs rm -rf
