@@ -426,6 +426,7 @@ def test_no_epochs_is_no_training(x):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:Guards may run slower on Python 3.13.0")  # torch's own
 def test_compiled_training_agrees_with_eager(x):
     """To rounding, which 40 steps of Adam amplify; the short last batch included."""
     eager, compiled = small(), small()
