@@ -153,7 +153,7 @@ class Explorer(Widget):
 
     PLACE = "z"
     z = traitlets.List(traitlets.Float()).tag(sync=True)
-    drawing = traitlets.Bytes().tag(sync=True)
+    drawing = traitlets.CBytes().tag(sync=True)  # a memoryview arrives
 
     def __init__(self, model: VAE, poster: Tensor, **traits: Any) -> None:
         super().__init__(png(poster), POSTER, SENTENCE, **traits)

@@ -28,7 +28,7 @@ def test_image_follows_z(model):
 def test_what_was_drawn_can_be_encoded(model):
     explorer = vaelib.explore(model, draw=True)
     assert explorer.drawn is None
-    explorer.drawing = bytes([0, 255] * 392)
+    explorer.set_state({"drawing": memoryview(bytes([0, 255] * 392))})  # as it arrives
     assert_close(explorer.drawn.unique(), torch.tensor([0.0, 1.0]))
     assert model.encode(explorer.drawn).mean.shape == (1, 3)
 
