@@ -432,7 +432,10 @@ class Paper {
       height: height * this.scale, "aria-label": "Paper: draw here with mouse, pen or finger" });
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.report = element("output", { "aria-live": "polite" });
-    this.controls = element("div", { class: "control" }, button("Clear", () => this.clear()));
+    this.controls = element("div", { class: "control" }, button("Clear", () => {
+      this.clear();
+      explorer.tell("drawing", new DataView(new ArrayBuffer(0)));
+    }));
     if (explorer.spec.examples) {
       this.examples = fromBase64(explorer.spec.examples);
       this.next = 0;
