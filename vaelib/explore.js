@@ -236,13 +236,15 @@ class Explorer {
     this.pins = {};
     root.replaceChildren();
     root.classList.add("explorer");
-    root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab keeps off the keys
     this.addPad();
     if (spec.points) this.addLegend();
     this.addSliders();
     if (spec.interpolate) this.addPins();
     if (spec.encoder) this.addPaper();
     if (spec.replay) this.addReplay();
+    // JupyterLab keeps off the keys only where the focused element itself says so.
+    for (const e of root.querySelectorAll("[tabindex], button, input"))
+      e.setAttribute("data-lm-suppress-shortcuts", "true");
     this.update();
   }
 
