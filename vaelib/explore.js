@@ -667,7 +667,7 @@ class Sliders {
     context.scale(dense, dense);
     const style = getComputedStyle(this.root);
     const color = (name) => style.getPropertyValue(`--${name}`).trim();
-    const box = { left: Y.label ? 46 : 8, right: w - 8, top: 8, bottom: h - 38 };
+    const box = { left: Y.label ? 54 : 8, right: w - 8, top: 8, bottom: h - 38 };
     const x = (v) => box.left + (v - X.min) / (X.max - X.min) * (box.right - box.left);
     const y = (v) => box.bottom - (v - Y.min) / (Y.max - Y.min) * (box.bottom - box.top);
 
