@@ -55,7 +55,7 @@ chapters: .venv/.ready
 pages: book browser
 	$(PYTEST) -q tests/browser
 
-browser:
+browser: tests/browser/node_modules/.package-lock.json
 	@missing=; for tool in chromium chromedriver; do \
 	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	test -z "$$missing" && exit; \
@@ -66,6 +66,14 @@ browser:
 	  echo "The browser tests need$$missing (on Debian: apt-get install chromium chromium-driver)." >&2; \
 	  exit 1; \
 	fi
+
+# axe-core, which looks for what keeps readers out.
+tests/browser/node_modules/.package-lock.json: tests/browser/package-lock.json
+	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null; } \
+	  || { echo "The browser tests need npm (on Debian: apt-get install npm)." >&2; exit 1; }
+	@npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 # All cores: give it a quiet machine, or set OMP_NUM_THREADS=1 (threads that compete are slow).
 run: .venv/.ready ## run a chapter in full and store its outputs: make run CHAPTER=05

@@ -28,9 +28,17 @@ REPAIRS = [
         re.compile(r'<div id="pst-primary-sidebar" class="'),
         '<div id="pst-primary-sidebar" role="complementary" aria-label="Book" class="',
     ),
+    # Half a megabyte that turns each icon into a picture once the page stands, and moves it: the
+    # theme's style sheet draws them too, from the letters in fonts.css.
+    (re.compile(r'<script defer src="[^"]*/scripts/fontawesome\.js[^"]*"></script>\s*'), ""),
 ]
 REPAIRS_WHERE_PRESENT = [
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
+    # No line begins with the full stop after a formula.
+    (
+        re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([.,;:!?)]+)'),
+        r'<span class="together">\1\2</span>',
+    ),
 ]
 
 

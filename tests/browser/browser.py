@@ -21,7 +21,17 @@ from selenium.webdriver.chrome.service import Service
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "_site" / "_build" / "html"
 DESKTOP, PHONE = (1280, 900), (390, 844)
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 STRIP = 5000  # pixels; a taller page becomes several pictures (Chromium cannot draw 16,384)
+
+# Every rule that axe runs by default, on what is in view and what is not.
+RUN_AXE = """
+const done = arguments[arguments.length - 1];
+axe.run(document, { resultTypes: ["violations"] }).then(
+  ({ violations }) => done(violations.flatMap((v) => v.nodes.map(
+    (n) => `${v.id}: ${n.target.join(" ")}: ${n.failureSummary.split("\\n").slice(1).join(";")}`))),
+  (error) => done([String(error)]));
+"""
 
 # Resolved when all that loads with the page is there and the formulas are set.
 SETTLED = """
@@ -162,6 +172,12 @@ class Browser:
                     response = parameters["response"]
                     failed.append(f"{response['url']}: status {response['status']}")
         return list(asked.values()), failed
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds on the page, a line each: rule, element, what is wrong."""
+        if not self.script("return typeof axe !== 'undefined'"):
+            self.script(AXE.read_text(encoding="utf-8") + ";globalThis.axe = axe;")
+        return self.driver.execute_async_script(RUN_AXE)
 
     def picture(self, path: Path) -> list[Path]:
         """Draw the whole page into `path` (.png), or into strips -1, -2, ... if it is tall."""
