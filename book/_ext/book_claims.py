@@ -221,11 +221,8 @@ class Verdicts(Records):
         source = [nodes.Text(f"{runs} \u00b7 chapter "), *self.chapter_link(docname)]
         parts.append(nodes.paragraph("", "", *source, classes=["claim-source"]))
         text = nodes.container("", *parts, classes=["claim-text"])
-        picture = book_pictures.picture(
-            self.env.app.outdir,
-            Path(self.env.doc2path(docname)),
-            f"figure-{record['claim']}",
-        )
+        path = Path(self.env.doc2path(docname))
+        picture = book_pictures.picture(self.env.app.outdir, path, record["claim"])
         if not picture:
             return nodes.container("", text, classes=["claim-card"])
         figure = nodes.raw("", picture.replace("{up}", ""), format="html")

@@ -25,6 +25,7 @@ import numpy as np
 from docutils import nodes
 from fontTools import subset
 from matplotlib.figure import Figure
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from vaelib.plots import COLORS, STYLE
@@ -154,7 +155,7 @@ def claims(path: Path, up: str) -> str:
 def opener(outdir: str, path: Path, docname: str) -> str:
     """What stands below a chapter's title."""
     notebook, up = chapters.read(path), "../" * docname.count("/")
-    picture = book_pictures.picture(outdir, path, "opener", alt="") or ""
+    picture = book_pictures.banner(outdir, path)
     links = [
         f'<a class="button" href="{up}_sources/{docname}.ipynb" download>Download the notebook</a>'
     ]
@@ -184,7 +185,7 @@ class Chapters(SphinxDirective):
             self.env.note_dependency(str(path))
             notebook = chapters.read(path)
             title = html.escape(notebook.cells[0].source.splitlines()[0].removeprefix("# "))
-            picture = book_pictures.picture(self.env.app.outdir, path, "opener", alt="") or ""
+            picture = book_pictures.banner(self.env.app.outdir, path)
             cards.append(
                 f'<li class="card">{picture.replace("{up}", "")}<div>'
                 f'<p><b>{path.stem[:2]}</b> <a href="{docname}.html">{title}</a></p>'
@@ -248,7 +249,26 @@ def write_files(app: Sphinx) -> None:
     (static / "card.png").write_bytes(card())
 
 
+def slim(app: Sphinx, error: Exception | None) -> None:
+    """Figures as lossless WebP, about half of matplotlib's PNG, pixel by pixel the same."""
+    if error or app.builder.format != "html":
+        return
+    outdir = Path(app.outdir)
+    for png in sorted((outdir / "_images").glob("*.png")):
+        webp = png.with_suffix(".webp")
+        if not webp.exists():  # the name is that of the content
+            with Image.open(png) as image:
+                image.save(webp, "WEBP", lossless=True, quality=90, method=5)
+        png.unlink()
+    for page in outdir.rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        new = re.sub(r"(_images/[0-9a-f]{64})\.png", r"\1.webp", html)
+        if new != html:
+            page.write_text(new, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict:
+    app.connect("build-finished", slim)
     app.add_directive("chapters", Chapters)
     app.connect("builder-inited", write_files)
     app.connect("html-page-context", add_face)

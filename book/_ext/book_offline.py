@@ -28,6 +28,12 @@ REPAIRS = [
         re.compile(r'<div id="pst-primary-sidebar" class="'),
         '<div id="pst-primary-sidebar" role="complementary" aria-label="Book" class="',
     ),
+    # Until the theme's own script runs, "auto" is neither light nor dark: wrong colours, two logos.
+    (
+        re.compile(r'localStorage\.getItem\("theme"\) \|\| "auto"'),
+        'localStorage.getItem("theme") || '
+        '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")',
+    ),
     # Half a megabyte that turns each icon into a picture once the page stands, and moves it: the
     # theme's style sheet draws them too, from the letters in fonts.css.
     (re.compile(r'<script defer src="[^"]*/scripts/fontawesome\.js[^"]*"></script>\s*'), ""),

@@ -24,16 +24,33 @@ def figure(path: Path, tag: str) -> tuple[bytes, str] | None:
     return None
 
 
-def picture(outdir: str | Path, path: Path, tag: str, alt: str | None = None) -> str | None:
-    """Write the small picture below _images, and return its <img> with {up} for the way there."""
-    if (found := figure(path, tag)) is None:
-        return None
-    png, text = found
+def small(outdir: str | Path, png: bytes, name: str, alt: str, ratio: float | None = None) -> str:
+    """Write the small picture below _images, and return its <img> with {up} for the way there.
+
+    ratio: of height to width; what is below is cut off.
+    """
     image = Image.open(io.BytesIO(png)).convert("RGB")
+    if ratio:
+        image = image.crop((0, 0, image.width, min(image.height, round(ratio * image.width))))
     height = round(image.height * WIDTH / image.width)
-    small = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    target = Path(outdir, "_images", f"{path.stem[:2]}-{tag}.webp")
+    target = Path(outdir, "_images", f"{name}.webp")
     target.parent.mkdir(parents=True, exist_ok=True)
-    small.save(target, "WEBP", quality=82, method=6)
-    alt = html.escape(text if alt is None else alt)
-    return f'<img src="{{up}}_images/{target.name}" width="{WIDTH}" height="{height}" alt="{alt}"/>'
+    image.resize((WIDTH, height), Image.Resampling.LANCZOS).save(
+        target, "WEBP", quality=75, method=6
+    )
+    return (
+        f'<img src="{{up}}_images/{target.name}" width="{WIDTH}" height="{height}" '
+        f'alt="{html.escape(alt)}"/>'
+    )
+
+
+def banner(outdir: str | Path, path: Path) -> str:
+    """The picture of a chapter, its upper part; decoration, so without an alternative text."""
+    found = figure(path, "opener")
+    return small(outdir, found[0], f"{path.stem[:2]}-opener", "", ratio=0.47) if found else ""
+
+
+def picture(outdir: str | Path, path: Path, claim: str) -> str:
+    """The whole figure that goes with a claim."""
+    found = figure(path, f"figure-{claim}")
+    return small(outdir, found[0], f"{path.stem[:2]}-{claim}", found[1]) if found else ""
