@@ -110,7 +110,7 @@ torture: .venv/.ready ## break fit for half an hour: kills, lost workers, damage
 	VAELIB_TORTURE=full $(ONE_THREAD) $(PYTEST) -q -x tests/torture
 
 # Colab has Python 3.13: make colab PYTHON=python3.13
-colab: ## run the last commit with Colab's versions, in .venv-colab: 20 minutes, 6 GB
+colab: ## run the last commit with Colab's versions, in .venv-colab: 15 minutes, 6 GB
 	$(PYTHON) tests/colab.py
 
 clean: ## remove what was built, .venv-colab too (.venv stays)
