@@ -577,7 +577,6 @@ class Sliders {
     this.at = Array.from(at);
     root.replaceChildren();
     root.classList.add("explorer");
-    root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab keeps off the keys
     this.plot = element("canvas", { class: "plot", role: "img" });
     root.append(element("p", { class: "title" }, spec.title), this.plot);
     this.addLegend();
