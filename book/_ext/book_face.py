@@ -200,7 +200,8 @@ class Chapters(SphinxDirective):
 def description(doctree: nodes.document | None) -> str:
     """The first paragraph of a page, up to the last sentence's end before 200 characters."""
     for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
-        text = " ".join(paragraph.astext().split())
+        text = " ".join(paragraph.astext().split()).replace(r"\mid", "|")
+        text = re.sub(r"\\([A-Za-z]+)", r"\1", text)  # \log is log where nothing sets formulas
         if len(text) > 40:
             whole = re.match(r"(.{40,200}[.?!])(\s|$)", text)
             return whole[1] if whole else text[:199].rsplit(" ", 1)[0] + "…"

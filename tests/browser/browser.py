@@ -113,9 +113,7 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=service)
         self.driver.set_script_timeout(60)
         self.command("Network.enable")
-        colours = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        motion = {"name": "prefers-reduced-motion", "value": "reduce"}
-        self.command("Emulation.setEmulatedMedia", features=[colours, motion])
+        self.emulate_media()
         self.resize(*DESKTOP)
 
     def __enter__(self) -> "Browser":
@@ -126,6 +124,12 @@ class Browser:
 
     def command(self, name: str, **parameters: object) -> dict:
         return self.driver.execute_cdp_cmd(name, parameters)
+
+    def emulate_media(self, media: str = "screen") -> None:
+        """Screen or paper, in this browser's colour mode, with no wish for motion."""
+        colours = {"name": "prefers-color-scheme", "value": "dark" if self.dark else "light"}
+        motion = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self.command("Emulation.setEmulatedMedia", media=media, features=[colours, motion])
 
     def script(self, source: str, *arguments: object) -> object:
         return self.driver.execute_script(source, *arguments)

@@ -1,5 +1,7 @@
 """Every page as a reader's browser shows it: whole, quiet, offline, on a desk and on a phone."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,33 @@ def test_colour_mode_can_be_switched_and_is_kept(light: Browser, address: str) -
     kept = light.script(theme)
     light.script("localStorage.clear()")
     assert kept == "dark"
+
+
+def test_on_paper_a_page_is_text_and_figures(light: Browser, address: str) -> None:
+    light.resize(*DESKTOP)
+    light.open(f"{address}/foundations/03_elbo.html")
+    light.emulate_media("print")
+    shown = """return arguments[0].filter((s) =>
+      [...document.querySelectorAll(s)].some((e) => e.checkVisibility()));"""
+    furniture = [".bd-sidebar-primary", ".bd-sidebar-secondary", ".prev-next-footer", ".buttons"]
+    furniture += [".bd-header-article", ".headerlink", ".explorer input"]
+    content = ["h1", "article p", "article .cell_output img", ".explorer canvas", "pre"]
+    found = light.script(shown, furniture), light.script(shown, content)
+    pdf = light.command("Page.printToPDF", printBackground=True)["data"]
+    light.emulate_media()
+    assert found == ([], content)
+    assert len(pdf) > 100_000
+
+
+@pytest.mark.parametrize("page", toc_pages())
+def test_a_link_to_a_page_can_say_what_it_is(pages: Path, page: str) -> None:
+    html = (pages / f"{page}.html").read_text(encoding="utf-8")
+    found = dict(re.findall(r'<meta (?:name|property)="([\w:]+)" content="([^"]*)" />', html))
+    assert 40 <= len(found["description"]) <= 400  # escaped, so a little longer than it reads
+    assert found["og:description"] == found["description"] and found["og:title"]
+    # A picture needs a whole address: none without one in pyproject.toml.
+    assert ("og:image" in found) == bool(project_urls().get("Documentation"))
+
+
+def project_urls() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {})
