@@ -59,6 +59,9 @@ def train_pocket_vae(train: vaelib.data.Images, epochs: int = 60, seed: int = 0)
 
     style = {"batch_size": 256, "lr": 4e-3, "schedule": warm_cosine, "seed": seed}
     vaelib.fit(model, train, epochs=epochs, **style)
+    with torch.no_grad():  # a page keeps float16: so Python and the page have the same numbers
+        for weight in model.parameters():
+            weight.copy_(weight.half())
     return model
 
 
