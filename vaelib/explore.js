@@ -114,8 +114,8 @@ const layers = {
 
   transposed({ channels: [inputs, outputs], size: [h, wd], kernel, stride, padding, extra, weight,
     bias }, w, x) {
-    const H = (h - 1) * stride - 2 * padding + kernel + extra;
-    const W = (wd - 1) * stride - 2 * padding + kernel + extra;
+    const H = (h - 1) * stride - 2 * padding + kernel + extra[0];
+    const W = (wd - 1) * stride - 2 * padding + kernel + extra[1];
     const y = new Float32Array(outputs * H * W);
     for (let o = 0; o < outputs; o++) y.fill(w[bias + o], o * H * W, (o + 1) * H * W);
     for (let c = 0, k = weight; c < inputs; c++) {
@@ -208,8 +208,51 @@ function onTheme(draw) {
   }
 }
 
-/** A number as a person writes it, with a real minus sign. */
-const spoken = (value, digits = 2) => value.toFixed(digits).replace("-", "\u2212");
+/** A number as a person writes it, with a real minus sign: so many decimals, or what it needs. */
+const spoken = (value, digits) => (digits === undefined ? String(+value.toPrecision(4)) :
+  value.toFixed(digits)).replace("-", "\u2212");
+
+/** Make an element a widget: named, without the still picture, and with its own voice. */
+function begin(root, name) {
+  root.replaceChildren();
+  root.classList.add("explorer");
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", name);
+  const status = element("p", { class: "unheard", role: "status" });
+  let timer;
+  // A screen reader hears where a move has ended, not every step of it.
+  const say = (text) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => { status.textContent = text; }, 600);
+  };
+  root.append(status);
+  return say;
+}
+
+/** JupyterLab keeps off the keys only where the focused element itself says so. */
+function keepKeys(root) {
+  for (const e of root.querySelectorAll("[tabindex], button, input"))
+    e.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
+/** Give a canvas the pixels that the screen has for it; sizes are in the page's pixels then. */
+function sharpen(canvas) {
+  const dense = globalThis.devicePixelRatio || 1;
+  canvas.width = Math.round(canvas.clientWidth * dense);
+  canvas.height = Math.round(canvas.clientHeight * dense);
+  const context = canvas.getContext("2d");
+  context.scale(dense, dense);
+  return context;
+}
+
+/** Draw again when an element's size changes, or that of the screen's pixels. */
+function onSize(canvas, draw) {
+  new ResizeObserver(draw).observe(canvas);
+  addEventListener("resize", draw);
+}
+
+// Another button than the first, or a second finger, does not draw.
+const secondary = (event) => event.button || !event.isPrimary;
 
 function button(text, clicked) {
   const b = element("button", { type: "button" }, text);
@@ -234,44 +277,44 @@ class Explorer {
     this.waiting = false;
     this.ellipse = null;
     this.pins = {};
-    root.replaceChildren();
-    root.classList.add("explorer");
+    this.say = begin(root, "Latent explorer");
     this.addPad();
     if (spec.points) this.addLegend();
     this.addSliders();
     if (spec.interpolate) this.addPins();
     if (spec.encoder) this.addPaper();
     if (spec.replay) this.addReplay();
-    // JupyterLab keeps off the keys only where the focused element itself says so.
-    for (const e of root.querySelectorAll("[tabindex], button, input"))
-      e.setAttribute("data-lm-suppress-shortcuts", "true");
+    keepKeys(root);
     this.update();
   }
 
   addPad() {
     const [, height, width] = this.spec.shape, [i, j] = this.spec.axes;
-    this.dots = element("canvas", { width: 400, height: 400, "aria-hidden": "true" });
+    this.dots = element("canvas", { "aria-hidden": "true" });
     this.knob = element("span", { class: "knob", "aria-hidden": "true" });
-    this.value = element("output", { id: `${this.id}-value`, "aria-live": "polite" });
+    this.value = element("p", { id: `${this.id}-value` });
     const hint = element("p", { id: `${this.id}-hint` },
       "Drag in the square, or use the arrow keys (with Shift, larger steps; Home, the middle).");
     this.pad = element("div", { class: "pad", tabindex: 0, role: "application",
       "aria-roledescription": "two-dimensional slider",
       "aria-label": `Latent plane, z${i + 1} to the right and z${j + 1} up`,
       "aria-describedby": `${this.id}-value ${this.id}-hint` }, this.dots, this.knob);
-    this.image = element("canvas", { class: "image", width, height, role: "img" });
+    this.image = element("canvas", { class: "image", width, height, role: "img",
+      style: `aspect-ratio: ${width} / ${height}` });
     this.panels = element("div", { class: "panels" });
     this.addPanel("Latent plane", this.pad);
     this.addPanel("Decoded", this.image);
     this.root.append(this.panels, this.value, hint);
 
+    const inside = (v) => Math.min(this.spec.span, Math.max(-this.spec.span, v));
     const follow = (event) => {
-      const box = this.pad.getBoundingClientRect(), span = this.spec.span;
-      this.z[i] = ((event.clientX - box.left) / box.width * 2 - 1) * span;
-      this.z[j] = (1 - (event.clientY - box.top) / box.height * 2) * span;
+      const box = this.pad.getBoundingClientRect(), { span } = this.spec;
+      this.z[i] = inside(((event.clientX - box.left) / box.width * 2 - 1) * span);
+      this.z[j] = inside((1 - (event.clientY - box.top) / box.height * 2) * span);
       this.update();
     };
     this.pad.addEventListener("pointerdown", (event) => {
+      if (secondary(event)) return;
       this.pad.setPointerCapture(event.pointerId);
       this.pad.focus({ preventScroll: true });
       follow(event);
@@ -280,25 +323,26 @@ class Explorer {
       if (this.pad.hasPointerCapture(event.pointerId)) follow(event);
     });
     this.pad.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own
       const step = event.shiftKey ? 0.5 : 0.1;
       const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step],
         ArrowDown: [0, -step] };
       if (event.key === "Home") this.z[i] = this.z[j] = 0;
       else if (event.key in moves) {
-        this.z[i] += moves[event.key][0];
-        this.z[j] += moves[event.key][1];
+        this.z[i] = inside(this.z[i] + moves[event.key][0]);
+        this.z[j] = inside(this.z[j] + moves[event.key][1]);
       } else return;
       event.preventDefault();
       event.stopPropagation();
       this.update();
     });
-    this.drawDots();
+    onSize(this.dots, () => this.drawDots());
     onTheme(() => this.drawDots());
   }
 
-  addPanel(caption, content) {
+  addPanel(caption, ...content) {
     const name = element("span", { "aria-hidden": "true" }, caption);
-    this.panels.append(element("div", { class: "panel" }, name, content));
+    this.panels.append(element("div", { class: "panel" }, name, ...content));
   }
 
   /** A slider for every latent, the pad's own two included, up to ten. */
@@ -317,12 +361,11 @@ class Explorer {
   }
 
   addLegend() {
-    const classes = [...new Set(this.spec.points.classes)].sort((a, b) => a - b);
     const list = element("ul", { class: "legend", "aria-label": "Classes of the dots" });
-    for (const c of classes) {
-      const dot = element("span", { style: `background: ${COLORS[c % 10]}`, "aria-hidden": "true" });
-      list.append(element("li", {}, dot, String(c)));
-    }
+    this.spec.points.classes.forEach((name, c) => {
+      const dot = element("span", { style: `background: ${COLORS[c]}`, "aria-hidden": "true" });
+      list.append(element("li", {}, dot, String(name)));
+    });
     this.root.append(list);
   }
 
@@ -354,41 +397,70 @@ class Explorer {
 
   addPaper() {
     this.paper = new Paper(this);
-    this.addPanel("Your drawing", this.paper.canvas);
-    this.root.append(this.paper.controls, this.paper.report);
+    this.addPanel("Your drawing", this.paper.canvas, this.paper.controls, this.paper.report);
+  }
+
+  /** Where z lies on the pad, in shares of its side, from the left and from the top. */
+  place(z) {
+    const { axes: [i, j], span } = this.spec;
+    return [(z[i] / span + 1) / 2, (1 - z[j] / span) / 2];
   }
 
   /** Points, the posterior's ellipse and the pins, on the canvas behind the knob. */
   drawDots() {
-    const context = this.dots.getContext("2d"), size = this.dots.width, [i, j] = this.spec.axes;
-    const x = (v) => (v / this.spec.span + 1) / 2 * size;
-    const y = (v) => (1 - v / this.spec.span) / 2 * size;
-    const line = getComputedStyle(this.root).getPropertyValue("--line") || "#5b6470";
-    context.clearRect(0, 0, size, size);
-    context.strokeStyle = line;
-    context.lineWidth = 1;
-    context.beginPath();
-    context.moveTo(x(0), 0);
-    context.lineTo(x(0), size);
-    context.moveTo(0, y(0));
-    context.lineTo(size, y(0));
-    context.stroke();
-    (this.spec.points?.z || []).forEach((z, n) => {
-      context.fillStyle = COLORS[this.spec.points.classes[n] % 10];
+    const { spec, ellipse } = this, size = this.dots.clientWidth, [i, j] = spec.axes;
+    if (!size) return; // folded away
+    const context = sharpen(this.dots), style = getComputedStyle(this.root);
+    const color = (name) => style.getPropertyValue(`--${name}`).trim();
+    context.strokeStyle = color("line");
+    context.strokeRect(size / 2, 0, 0, size);
+    context.strokeRect(0, size / 2, size, 0);
+    const { z = [], y = [], classes = [] } = spec.points || {};
+    const dots = z.map(([a, b]) => [(a / spec.span + 1) / 2 * size, (1 - b / spec.span) / 2 * size]);
+    dots.forEach(([x, top], n) => {
+      context.fillStyle = COLORS[y[n]];
       context.beginPath();
-      context.arc(x(z[i]), y(z[j]), 3, 0, 7);
+      context.arc(x, top, size > 180 ? 2.2 : 1.6, 0, 7);
       context.fill();
     });
-    context.lineWidth = 3;
-    context.strokeStyle = context.fillStyle = getComputedStyle(this.root).color;
-    if (this.ellipse) {
-      const { mean, sigma } = this.ellipse, scale = size / this.spec.span;
+    // Colour alone tells some readers nothing: each class has its name amid its dots.
+    const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+    context.font = `bold ${size > 180 ? 15 : 12}px ${style.fontFamily}`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineWidth = 4;
+    context.lineJoin = "round";
+    const write = (text, x, top) => {
+      context.strokeStyle = color("ground");
+      context.strokeText(text, x, top);
+      context.fillStyle = style.color;
+      context.fillText(text, x, top);
+    };
+    classes.forEach((name, c) => {
+      const own = dots.filter((_, n) => y[n] === c);
+      write(String(name), middle(own.map((d) => d[0])), middle(own.map((d) => d[1])));
+    });
+    this.knob.classList.toggle("open", Boolean(ellipse));
+    if (ellipse) {
+      const [x, top] = this.place(ellipse.mean), scale = size / spec.span; // 2 sigma
+      context.strokeStyle = style.color;
+      context.lineWidth = 2;
       context.beginPath();
-      context.ellipse(x(mean[i]), y(mean[j]), sigma[i] * scale, sigma[j] * scale, 0, 0, 7); // 2 sigma
+      context.ellipse(x * size, top * size, ellipse.sigma[i] * scale, ellipse.sigma[j] * scale, 0, 0, 7);
       context.stroke();
     }
-    context.font = "bold 24px sans-serif";
-    for (const [name, z] of Object.entries(this.pins)) context.fillText(name, x(z[i]), y(z[j]));
+    for (const [name, pin] of Object.entries(this.pins)) {
+      const [x, top] = this.place(pin);
+      write(name, x * size, top * size);
+    }
+  }
+
+  /** The class of the dot that lies nearest, for those who do not see the image. */
+  nearest() {
+    const { points, axes: [i, j] } = this.spec;
+    if (!points) return "";
+    const far = points.z.map(([a, b]) => (a - this.z[i]) ** 2 + (b - this.z[j]) ** 2);
+    return `; the nearest dot is of class ${points.classes[points.y[far.indexOf(Math.min(...far))]]}`;
   }
 
   /** Go to z, told from outside. */
@@ -398,13 +470,16 @@ class Explorer {
   }
 
   update() {
-    const { axes: [i, j], span, latentDim } = this.spec;
-    for (let d = 0; d < latentDim; d++) this.z[d] = Math.min(span, Math.max(-span, this.z[d]));
-    this.knob.style.left = `${50 + 50 * this.z[i] / span}%`;
-    this.knob.style.top = `${50 - 50 * this.z[j] / span}%`;
-    for (const [d, input] of this.sliders) input.value = this.z[d];
-    this.value.textContent =
-      `z${i + 1} = ${this.z[i].toFixed(2)}, z${j + 1} = ${this.z[j].toFixed(2)}`;
+    const [i, j] = this.spec.axes, [left, top] = this.place(this.z);
+    const shown = (share) => `${100 * Math.min(1, Math.max(0, share))}%`; // a code may lie beyond
+    this.knob.style.left = shown(left);
+    this.knob.style.top = shown(top);
+    for (const [d, input] of this.sliders) {
+      input.value = this.z[d];
+      input.setAttribute("aria-valuetext", spoken(this.z[d], 2));
+    }
+    const where = `z${i + 1} = ${spoken(this.z[i], 2)}, z${j + 1} = ${spoken(this.z[j], 2)}`;
+    this.value.textContent = where;
     if (this.waiting) return; // one decoding a frame, at most
     this.waiting = true;
     requestAnimationFrame(() => {
@@ -412,7 +487,9 @@ class Explorer {
       const started = performance.now();
       paint(this.image, this.decode(this.z), this.spec.shape);
       this.root.dataset.milliseconds = (performance.now() - started).toFixed(2);
-      this.image.setAttribute("aria-label", `Image decoded at ${this.value.textContent}`);
+      this.image.setAttribute("aria-label",
+        `Image decoded at ${this.value.textContent}${this.nearest()}`);
+      this.say(`${this.value.textContent}${this.nearest()}. ${this.price || ""}`);
       this.root.dataset.z = this.z.map((v) => v.toFixed(4)).join(" ");
       this.tell("z", [...this.z]);
     });
@@ -431,9 +508,9 @@ class Paper {
     this.scale = 10;
     const [, height, width] = explorer.spec.shape;
     this.canvas = element("canvas", { class: "paper", role: "img", width: width * this.scale,
-      height: height * this.scale, "aria-label": "Paper: draw here with mouse, pen or finger" });
+      height: height * this.scale, style: `aspect-ratio: ${width} / ${height}` });
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
-    this.report = element("output", { "aria-live": "polite" });
+    this.report = element("p");
     this.controls = element("div", { class: "control" }, button("Clear", () => {
       this.clear();
       explorer.tell("drawing", new DataView(new ArrayBuffer(0)));
@@ -446,9 +523,9 @@ class Paper {
     this.clear();
     let last = null;
     const at = (event) => {
-      const box = this.canvas.getBoundingClientRect(), size = this.canvas.width;
-      return [(event.clientX - box.left) / box.width * size,
-        (event.clientY - box.top) / box.height * size];
+      const box = this.canvas.getBoundingClientRect();
+      return [(event.clientX - box.left) / box.width * this.canvas.width,
+        (event.clientY - box.top) / box.height * this.canvas.height];
     };
     const stroke = (event) => {
       const here = at(event);
@@ -456,9 +533,10 @@ class Paper {
       this.drawn = true;
       this.line(last || here, here);
       last = here;
-      this.read();
+      this.read("Your drawing");
     };
     this.canvas.addEventListener("pointerdown", (event) => {
+      if (secondary(event)) return;
       this.canvas.setPointerCapture(event.pointerId);
       last = null;
       stroke(event);
@@ -472,8 +550,9 @@ class Paper {
     this.drawn = false;
     this.context.fillStyle = "#fff";
     this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+    this.canvas.setAttribute("aria-label", "Paper: draw here with mouse, pen or finger");
     this.report.textContent = "Draw a digit: it is encoded, placed on the plane, and reconstructed.";
-    this.explorer.ellipse = null;
+    this.explorer.ellipse = this.explorer.price = null;
     this.explorer.drawDots();
   }
 
@@ -492,13 +571,16 @@ class Paper {
     const [, height, width] = this.explorer.spec.shape, size = height * width;
     const count = this.examples.length / size;
     const ink = this.examples.slice(this.next * size, (this.next + 1) * size);
+    const { classes, y } = this.explorer.spec.points;
+    const name = `Example ${this.next + 1} of ${count}, of class ${classes[y[this.next]]}`;
     this.next = (this.next + 1) % count;
     this.clear();
+    this.canvas.setAttribute("aria-label", name);
     const small = element("canvas", { width, height });
     paint(small, Float32Array.from(ink, (v) => v / 255), [1, height, width]);
     this.context.imageSmoothingEnabled = false;
     this.context.drawImage(small, 0, 0, this.canvas.width, this.canvas.height);
-    this.read();
+    this.read(name);
   }
 
   /** The ink of each pixel, [H * W] in [0, 1]: means over squares of the canvas. */
@@ -536,7 +618,8 @@ class Paper {
         y += ink * i;
       }
     }
-    const zoom = 5 / 7 * width / Math.max(right - left, bottom - top, width / 4);
+    const zoom = 5 / 7 * Math.min(width / Math.max(right - left, width / 4),
+      height / Math.max(bottom - top, height / 4));
     const sheet = element("canvas", { width, height });
     const context = sheet.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "#fff";
@@ -546,7 +629,7 @@ class Paper {
     return this.pixels(context);
   }
 
-  read() {
+  read(name) {
     const { explorer } = this, { spec, weights } = explorer, D = spec.latentDim;
     const x = this.ink();
     const q = run(spec.encoder, weights, x);
@@ -556,11 +639,13 @@ class Paper {
     const logits = run(spec.decoder, weights, Float32Array.from(mean));
     // Ink is a chance: the expected cost of the bits is linear in it.
     const distortion = logits.reduce((sum, l, i) => sum + softplus(l) - x[i] * l, 0);
-    explorer.ellipse = { mean, sigma: logVar.map((v) => Math.exp(0.5 * v)) };
+    const sigma = logVar.map((v) => Math.exp(0.5 * v)), [i, j] = spec.axes;
+    explorer.ellipse = { mean, sigma };
+    explorer.price = `${name}: rate ${rate.toFixed(1)} nats, distortion ${distortion.toFixed(1)} ` +
+      `nats at the mean; sd (${sigma[i].toFixed(2)}, ${sigma[j].toFixed(2)}).`;
+    this.report.textContent = explorer.price;
     explorer.drawDots();
     explorer.move(mean);
-    this.report.textContent =
-      `Rate ${rate.toFixed(1)} nats, distortion ${distortion.toFixed(1)} nats at the mean.`;
     explorer.root.dataset.rate = rate.toFixed(4);
     explorer.root.dataset.distortion = distortion.toFixed(4);
     explorer.tell("drawing", new DataView(Uint8Array.from(x, (v) => Math.round(255 * v)).buffer));
@@ -575,18 +660,21 @@ class Sliders {
     Object.assign(this, { root, spec, table, tell });
     this.id = newId();
     this.at = Array.from(at);
-    root.replaceChildren();
-    root.classList.add("explorer");
+    this.say = begin(root, spec.title);
     this.plot = element("canvas", { class: "plot", role: "img" });
-    root.append(element("p", { class: "title" }, spec.title), this.plot);
-    this.addLegend();
+    this.where = element("p", { class: "where" }); // for paper, which shows no slider
+    root.append(element("p", { class: "title" }, spec.title), this.where);
+    if (spec.series.length) {
+      root.append(this.plot);
+      this.addLegend();
+    }
     this.inputs = spec.sliders.map(({ name, values }, k) => {
       const range = { min: 0, max: values.length - 1, step: 1, value: this.at[k] };
       const [row, input] = slider(`${this.id}-${k}`, name, range, (index) => {
         this.at[k] = index;
         this.update();
       });
-      const value = element("output", { for: input.id });
+      const value = element("span", { class: "value", "aria-hidden": "true" });
       row.append(value);
       root.append(row);
       return { input, value };
@@ -597,8 +685,9 @@ class Sliders {
       this.show = film(canvas, spec.film, () => `${spec.film.label}, at ${this.said()}`);
       root.append(element("p", {}, spec.film.label), canvas);
     }
-    new ResizeObserver(() => this.draw()).observe(this.plot);
+    onSize(this.plot, () => this.draw());
     onTheme(() => this.draw());
+    keepKeys(root);
     this.update();
   }
 
@@ -612,10 +701,11 @@ class Sliders {
   }
 
   addNumbers() {
-    const list = element("dl", { class: "numbers", "aria-live": "polite" });
+    const list = element("dl", { class: "numbers" });
     this.numbers = this.spec.numbers.map((label) => {
-      const bar = element("span", { class: "bar", "aria-hidden": "true" }), value = element("span");
-      list.append(element("dt", {}, label), element("dd", {}, value, bar));
+      const bar = element("span", { class: "bar" }), value = element("span");
+      const track = element("span", { class: "track", "aria-hidden": "true" }, bar);
+      list.append(element("dt", {}, label), element("dd", {}, value, track));
       return { bar, value };
     });
     this.root.append(list);
@@ -638,18 +728,23 @@ class Sliders {
   }
 
   update() {
-    const { spec } = this, numbers = spec.table[this.position];
+    const { spec } = this, numbers = spec.table[this.position], where = this.said();
     this.inputs.forEach(({ input, value }, k) => {
       const text = spoken(spec.sliders[k].values[this.at[k]]);
       input.value = this.at[k];
       input.setAttribute("aria-valuetext", text);
       value.textContent = text;
     });
+    const texts = numbers.map((n) => `${spoken(n, spec.digits)} ${spec.unit}`.trim());
     this.numbers.forEach(({ bar, value }, n) => {
-      value.textContent = `${spoken(numbers[n])} ${spec.unit}`.trim();
-      bar.style.width = `${100 * Math.min(1, Math.abs(numbers[n]) / spec.longest)}%`;
+      const length = Math.abs(numbers[n]) / spec.longest;
+      value.textContent = texts[n];
+      bar.style.width = `${100 * Math.min(1, length)}%`;
+      bar.classList.toggle("cut", length > 1); // longer than its place
     });
-    this.plot.setAttribute("aria-label", `${spec.alt} Now ${this.said()}.`);
+    this.where.textContent = `At ${where}.`;
+    this.plot.setAttribute("aria-label", `${spec.alt} Now ${where}.`);
+    this.say(spec.numbers.map((label, n) => `${label} ${texts[n]}`).join(", "));
     this.root.dataset.at = this.at.join(" ");
     if (this.show) this.show(this.position);
     this.draw();
@@ -660,17 +755,15 @@ class Sliders {
   draw() {
     const { clientWidth: w, clientHeight: h } = this.plot, { x: X, y: Y, series } = this.spec;
     if (!w) return; // folded away
-    const dense = globalThis.devicePixelRatio || 1, context = this.plot.getContext("2d");
-    this.plot.width = Math.round(w * dense);
-    this.plot.height = Math.round(h * dense);
-    context.scale(dense, dense);
-    const style = getComputedStyle(this.root);
+    const context = sharpen(this.plot), style = getComputedStyle(this.root);
     const color = (name) => style.getPropertyValue(`--${name}`).trim();
-    const box = { left: Y.label ? 54 : 8, right: w - 8, top: 8, bottom: h - 38 };
+    context.font = `13px ${style.fontFamily}`;
+    const heights = Y.label ? ticks(Y, h / 60) : []; // no name: heights mean nothing
+    const widest = Math.max(0, ...heights.map(([, text]) => context.measureText(text).width));
+    const box = { left: Y.label ? 30 + widest : 8, right: w - 18, top: 8, bottom: h - 42 };
     const x = (v) => box.left + (v - X.min) / (X.max - X.min) * (box.right - box.left);
     const y = (v) => box.bottom - (v - Y.min) / (Y.max - Y.min) * (box.bottom - box.top);
 
-    context.font = `13px ${style.fontFamily}`;
     context.fillStyle = style.color;
     context.lineWidth = 1;
     context.strokeStyle = color("grid");
@@ -679,9 +772,9 @@ class Sliders {
       context.strokeRect(x(v), box.top, 0, box.bottom - box.top);
       context.fillText(text, x(v), box.bottom + 16);
     }
-    context.fillText(X.label, (box.left + box.right) / 2, h - 6);
+    context.fillText(X.label, (box.left + box.right) / 2, h - 8);
     context.textAlign = "right";
-    for (const [v, text] of Y.label ? ticks(Y, h / 60) : []) { // no name: heights mean nothing
+    for (const [v, text] of heights) {
       context.strokeRect(box.left, y(v), box.right - box.left, 0);
       context.fillText(text, box.left - 6, y(v) + 4);
     }
@@ -703,7 +796,8 @@ class Sliders {
       context.lineWidth = 2.2;
       context.beginPath();
       for (let i = 0; i < one.count; i++) {
-        const px = x(at(one.x, i)), py = y(at(one.y, i));
+        const px = box.left + at(one.x, i) * (box.right - box.left);
+        const py = box.bottom - at(one.y, i) * (box.bottom - box.top);
         if (one.kind === "line") {
           context.lineTo(px, py);
         } else { // what lies beyond the figure is drawn at its edge

@@ -6,19 +6,22 @@ The networks are described for explore.js, which runs them in the reader's brows
 import base64
 import json
 import math
+import operator
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import traitlets
 from torch import Tensor, nn
 
-from .data import Data, Images, as_tensor
+from .data import Data, Images, as_tensor, scale_pixels
 from .distributions import is_bernoulli
 from .estimates import encoded
 from .model import VAE, in_eval_mode, likelihood_of, tensor_like
 from .nets import ResidualBlock
+from .plots import CLASS_COLORS
 from .widget import Weights, Widget, film, png
 
 LARGE = 1_500_000  # bytes of weights, as text, beyond which a page is told to be heavy
@@ -35,6 +38,16 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
 }
 # In eval mode these change nothing but, perhaps, the shape.
 SILENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Unflatten)
+LAYERS: tuple[type[nn.Module], ...] = (
+    *SILENT,
+    nn.Linear,
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+)
 KNOWN = (
     "Sequential, Linear, Conv2d, ConvTranspose2d, LayerNorm, GroupNorm, BatchNorm, ResidualBlock, "
     "Flatten, Unflatten, Dropout, " + ", ".join(kind.__name__ for kind in ACTIVATIONS)
@@ -51,6 +64,10 @@ def steps_of(
     """
     shape = tuple(shape)
     kind = type(module)
+    # A subclass or a hook computes something else than the layer whose name it bears.
+    own = any(isinstance(module, layer) and kind.forward is not layer.forward for layer in LAYERS)
+    if own or module._forward_hooks or module._forward_pre_hooks:
+        raise _refusal(module)
     if kind is nn.Sequential:
         steps: list[dict[str, Any]] = []
         for part in module.children():
@@ -67,6 +84,8 @@ def steps_of(
                 raise _refusal(module)
         return [{"op": ACTIVATIONS[kind]}], shape
     step = None if isinstance(module, SILENT) else _layer(module, shape, weights)
+    if step is not None and step["op"] in ("norm", "affine"):
+        return [step], shape
     with torch.no_grad(), in_eval_mode(module):
         after = tuple(module(tensor_like(module).new_zeros(1, *shape)).shape[1:])
     return ([] if step is None else [step]), after
@@ -83,10 +102,7 @@ def _layer(module: nn.Module, shape: tuple[int, ...], weights: Weights) -> dict[
             "bias": weights.put(torch.zeros(module.out_features) if bias is None else bias),
         }
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and len(shape) == 3:
-        square = all(
-            len(set(pair)) == 1
-            for pair in (module.kernel_size, module.stride, module.output_padding)
-        )
+        square = len(set(module.kernel_size)) == len(set(module.stride)) == 1
         padding = module.padding
         simple = module.groups == 1 and module.dilation == (1, 1)
         if not (square and simple and module.padding_mode == "zeros" and padding[0] == padding[1]):
@@ -99,7 +115,7 @@ def _layer(module: nn.Module, shape: tuple[int, ...], weights: Weights) -> dict[
             "kernel": module.kernel_size[0],
             "stride": module.stride[0],
             "padding": padding[0],
-            "extra": module.output_padding[0],
+            "extra": list(module.output_padding),
             "weight": weights.put(module.weight),
             "bias": weights.put(torch.zeros(module.out_channels) if bias is None else bias),
         }
@@ -109,12 +125,13 @@ def _layer(module: nn.Module, shape: tuple[int, ...], weights: Weights) -> dict[
         return _norm(module, module.num_groups, (module.num_channels,), weights)
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_var is not None:
         scale, shift = _affine(module, (module.num_features,))
-        per_value = scale / (module.running_var + module.eps).sqrt()
+        mean, var = module.running_mean.cpu().double(), module.running_var.cpu().double()  # type: ignore[union-attr]
+        per_value = scale / (var + module.eps).sqrt()
         return {
             "op": "affine",
             "channels": module.num_features,
             "weight": weights.put(per_value),
-            "bias": weights.put(shift - module.running_mean * per_value),  # type: ignore[operator]
+            "bias": weights.put(shift - mean * per_value),
         }
     raise _refusal(module)
 
@@ -132,8 +149,9 @@ def _norm(module: Any, groups: int, sizes: tuple[int, ...], weights: Weights) ->
 
 
 def _affine(module: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    scale = torch.ones(shape) if module.weight is None else module.weight
-    return scale, torch.zeros(shape) if module.bias is None else module.bias
+    scale = torch.ones(shape) if module.weight is None else module.weight.detach().cpu()
+    shift = torch.zeros(shape) if module.bias is None else module.bias.detach().cpu()
+    return scale.double(), shift.double()
 
 
 def _refusal(module: nn.Module) -> ValueError:
@@ -156,8 +174,15 @@ class Explorer(Widget):
     drawing = traitlets.CBytes().tag(sync=True)  # a memoryview arrives
 
     def __init__(self, model: VAE, poster: Tensor, **traits: Any) -> None:
-        super().__init__(png(poster), POSTER, SENTENCE, **traits)
         self.model = model
+        super().__init__(png(poster), POSTER, SENTENCE, **traits)
+
+    @traitlets.validate("z")
+    def _valid_z(self, proposal: Any) -> list[float]:
+        z, latent_dim = proposal.value, self.model.latent_dim
+        if len(z) != latent_dim or not all(map(math.isfinite, z)):
+            raise traitlets.TraitError(f"z is {z}; expected {latent_dim} finite numbers.")
+        return z
 
     @property
     def image(self) -> Tensor:
@@ -172,13 +197,13 @@ class Explorer(Widget):
             return None
         _, height, width = json.loads(str(self.spec))["shape"]
         ink = torch.frombuffer(bytearray(self.drawing), dtype=torch.uint8)
-        return ink.view(1, 1, height, width) / 255
+        return (ink.view(1, 1, height, width) / 255).to(tensor_like(self.model))
 
 
 POSTER = "A grid of images, each decoded from one point of the latent plane."
 SENTENCE = (
-    "A live explorer stands here where JavaScript is on: move through the latent plane and see "
-    "what is decoded."
+    "Images decoded from a grid over the latent plane. Where JavaScript is on, you can move through "
+    "the plane and see each point decoded."
 )
 
 
@@ -198,14 +223,17 @@ def explore(
     - points: Images whose codes are dots on the pad, coloured by class.
     - draw: a canvas whose strokes are encoded, placed on the pad with the posterior's ellipse, and
       reconstructed, with the rate and distortion of the drawing; for Bernoulli models of one
-      channel.
+      channel, with a standard normal prior.
     - interpolate: two pins, and a slider along the line between them.
     - replay: pictures [T, H, W] or [T, C, H, W], such as a latent grid an epoch, with a slider.
 
     Raises ValueError for a model whose image is neither its decoder's output nor the sigmoid of
     that, for modules that explore.js does not run, and for axes that are not two latents.
     """
-    if len(set(axes)) != 2 or not all(0 <= axis < model.latent_dim for axis in axes):
+    if model.latent_dim < 2:
+        raise ValueError(f"The model has {model.latent_dim} latent; explore needs two or more.")
+    axes = tuple(map(operator.index, axes))  # type: ignore[assignment]
+    if len(axes) != 2 or len({*axes}) != 2 or not all(0 <= d < model.latent_dim for d in axes):
         raise ValueError(
             f"axes is {axes!r}; expected two different latents of 0 to {model.latent_dim - 1}."
         )
@@ -228,35 +256,49 @@ def explore(
         "interpolate": interpolate,
     }
     if draw:
-        if shape[0] != 1 or not is_bernoulli(px_z):
+        if shape[0] != 1 or not is_bernoulli(px_z) or spec["head"] != "sigmoid":
             raise ValueError(
-                "draw=True needs a Bernoulli model of images with one channel, such as digits."
+                "draw=True needs a Bernoulli model of images with one channel, such as digits, "
+                "whose decoder gives logits."
             )
+        own = type(model)._posterior, type(model).encode
+        if model.prior is not None or own != (VAE._posterior, VAE.encode):
+            raise ValueError("draw=True needs the standard prior, and q(z|x) as VAE.encode has it.")
         spec["encoder"], _ = steps_of(model.encoder, shape, weights)
     if points is not None:
-        codes = encoded(model, points).cpu()
-        reach = codes[:, list(axes)].abs().flatten().quantile(0.999).item()
+        if not isinstance(points, Images):
+            raise TypeError(f"points is a {type(points).__name__}; expected Images, with labels.")
+        codes = encoded(model, points).cpu().double()[:, list(axes)]
+        classes = sorted(set(np.asarray(points.y).tolist()))
+        if len(classes) > len(CLASS_COLORS) or not codes.isfinite().all():
+            raise ValueError(
+                f"points have {len(classes)} classes and codes up to {codes.abs().max():.3g}; "
+                f"expected up to {len(CLASS_COLORS)} classes and finite codes."
+            )
+        reach = codes.abs().flatten().quantile(0.999).item()
         spec["span"] = max(SPAN, math.ceil(2 * reach) / 2)
         spec["points"] = {
             "z": codes.round(decimals=3).tolist(),
-            "classes": points.y.tolist(),
+            "classes": classes,
+            "y": [classes.index(y) for y in np.asarray(points.y).tolist()],
         }
         if draw:
-            ten = as_tensor(points)[:10]
-            spec["examples"] = base64.b64encode(ten.to(torch.uint8).numpy().tobytes()).decode()
+            ten = (scale_pixels(as_tensor(points)[:10].cpu()) * 255).round().to(torch.uint8)
+            spec["examples"] = base64.b64encode(ten.numpy().tobytes()).decode()
     if replay is not None:
         spec["replay"] = _replay(replay)
-    packed = weights.to_bytes()
-    if len(packed) * 4 / 3 > LARGE:
+    packed, described = weights.to_bytes(), json.dumps(spec, allow_nan=False)
+    weight = len(packed) * 4 / 3 + len(described)
+    if weight > LARGE:
         warnings.warn(
-            f"This explorer weighs {len(packed) * 4 / 3 / 1e6:.1f} MB in a page; a smaller model "
-            "loads faster.",
-            stacklevel=2,
+            f"This explorer weighs {weight / 1e6:.1f} MB in a page; a smaller model, or fewer "
+            "points, would load faster.",
+            stacklevel=3,  # torch.no_grad stands between
         )
     return Explorer(
         model,
         _grid(model, axes, spec["span"]),
-        spec=json.dumps(spec),
+        spec=described,
         weights=packed,
         z=[0.0] * model.latent_dim,
     )
@@ -264,7 +306,7 @@ def explore(
 
 def _head(model: VAE) -> str:
     """How the image follows from the decoder's output."""
-    z = torch.randn(4, model.latent_dim, generator=torch.Generator().manual_seed(0))
+    z = 2 * torch.randn(256, model.latent_dim, generator=torch.Generator().manual_seed(0))
     z = z.to(tensor_like(model))
     with in_eval_mode(model):
         output, mean = model.decoder(z), model.decode(z).mean

@@ -24,7 +24,8 @@ from torch import Tensor
 class Weights:
     """The numbers of some networks, one tensor after the other, as float16."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "A weight") -> None:
+        self.name = name  # for errors
         self.parts: list[np.ndarray] = []
         self.size = 0
 
@@ -35,7 +36,7 @@ class Weights:
             half = values.astype("<f2")
         if not np.isfinite(half).all():
             raise ValueError(
-                f"A weight is {np.abs(values).max():.3g}; expected finite weights up to 65,504, "
+                f"{self.name} is {np.abs(values).max():.3g}; expected finite numbers up to 65,504, "
                 "since a page keeps them as float16."
             )
         start, self.size = self.size, self.size + values.size
@@ -64,8 +65,11 @@ class Widget(anywidget.AnyWidget):
     def to_html(self) -> str:
         """The widget for a page without a kernel: numbers, picture and script in one piece."""
         name = hashlib.sha256(self.weights).hexdigest()[:16]
-        here = f"explorer-{name[:6]}-{next(self._count)}"
-        state = {"spec": self.spec, "place": getattr(self, self.PLACE), "weights": name}
+        state = json.dumps(
+            {"spec": self.spec, "place": getattr(self, self.PLACE), "weights": name},
+            allow_nan=False,
+        ).replace("<", "\\u003c")  # no text of ours ends the script, or opens another
+        here = f"explorer-{hashlib.sha256(state.encode()).hexdigest()[:8]}-{next(self._count)}"
         still = (
             f'<img alt="{html.escape(self.alt)}" '
             f'src="data:image/png;base64,{base64.b64encode(self.picture).decode()}">'
@@ -74,9 +78,8 @@ class Widget(anywidget.AnyWidget):
         start = f"start(document.getElementById({json.dumps(here)}));"
         return (
             f'<style>{self._css}</style><div class="explorer" id="{here}">{still}</div>'
-            f'<script type="application/json" data-state-of="{here}">'
-            + json.dumps(state).replace("</", "<\\/")
-            + f'</script><script type="text/plain" data-weights="{name}">'
+            f'<script type="application/json" data-state-of="{here}">{state}</script>'
+            f'<script type="text/plain" data-weights="{name}">'
             f"{base64.b64encode(self.weights).decode()}</script>"
             f'<script type="module">{self._esm}\n{start}</script>'
         )
@@ -87,14 +90,16 @@ class Widget(anywidget.AnyWidget):
 
 
 def film(pictures: Tensor) -> dict[str, Any]:
-    """Pictures [T, 1 or 3, H, W] in [0, 1] as one PNG, one below the other."""
+    """Pictures [T, 1 or 3, H, W], uint8 or in [0, 1], as one PNG, one below the other."""
     strip = png(pictures.permute(1, 0, 2, 3).flatten(1, 2))
     return {"count": len(pictures), "png": base64.b64encode(strip).decode()}
 
 
 def png(image: Tensor) -> bytes:
-    """[1 or 3, H, W] in [0, 1] as a PNG; ink is dark, as everywhere in the book."""
-    pixels = (image.detach().cpu() * 255).round().to(torch.uint8)
+    """[1 or 3, H, W], uint8 or in [0, 1], as a PNG; ink is dark, as everywhere in the book."""
+    image = image.detach().cpu()
+    image = image / 255 if image.dtype == torch.uint8 else image
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
     array = 255 - pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG", optimize=True)

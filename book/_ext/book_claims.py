@@ -170,6 +170,12 @@ class Tally(Records):
             f"far, and {own} of the book\u2019s own, with {len(records)} verdicts:</p>"
             f'<ul class="tally-legend">{"".join(legend)}</ul>'
         )
+        several = [c for c in sorted(verdicts, key=order) if len(set(verdicts[c])) > 1]
+        if several:
+            text += (
+                f"<p>Where the parts of a claim came out differently ({', '.join(several)}), the "
+                "tile shows the harsher verdict.</p>"
+            )
         html = f'<div class="tally">{text}<ul class="tiles">{"".join(tiles)}</ul></div>'
         return [nodes.raw("", html, format="html")]
 

@@ -13,6 +13,7 @@ import hashlib
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 import vaelib
 from docutils import nodes
@@ -75,6 +76,7 @@ class ExplorerDirective(Directive):
     """An explorer of a model in data/weights, with test digits as dots."""
 
     required_arguments = 1
+    option_spec: ClassVar = {"at": str}  # where it starts, as in `:at: 0.5 -1`
 
     def run(self) -> list[nodes.Node]:
         path = ROOT / "data" / "weights" / f"{self.arguments[0]}.safetensors"
@@ -82,6 +84,8 @@ class ExplorerDirective(Directive):
             raise self.error(f"There is no {path.relative_to(ROOT)}; `make weights` trains them.")
         _, test = vaelib.data.mnist()
         widget = vaelib.explore(vaelib.load(path), points=test[:400])
+        if "at" in self.options:
+            widget.z = [float(v) for v in self.options["at"].split()]
         return [nodes.raw("", widget.to_html(), format="html")]
 
 

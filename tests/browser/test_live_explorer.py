@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import Browser, serve
+from browser import ROOT, Browser, serve
 from torch import nn
 
 import vaelib
@@ -57,6 +57,8 @@ def strange_model() -> vaelib.VAE:
 MODELS = {
     "relu": mlp_model,
     "silu, layer norm": lambda: mlp_model(activation="silu", norm="layer", hidden=(30, 20)),
+    "one side odd": lambda: vaelib.conv_vae(2, channels=(4,), x_shape=(1, 27, 28)),
+    "the book's own": lambda: vaelib.load(ROOT / "data/weights/pocket_vae.safetensors"),
     "conv": lambda: vaelib.conv_vae(2, channels=(8, 16), blocks=1, x_shape=(3, 20, 28)),
     "every layer": strange_model,
 }
@@ -197,7 +199,7 @@ def test_a_drawing_is_encoded_placed_and_priced(show):
         rate = 0.5 * (mean.square() + var - 1 - var.log()).sum()
         logits = model.decoder(mean)
         distortion = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-    assert state["z"] == pytest.approx(mean[0].clamp(-3, 3).tolist(), abs=2e-3)
+    assert state["z"] == pytest.approx(mean[0].tolist(), abs=2e-3)
     assert state["rate"] == pytest.approx(rate.item(), abs=2e-3)
     assert state["distortion"] == pytest.approx(distortion.item(), rel=1e-3)
 
@@ -273,18 +275,18 @@ def test_sliders_move_a_figure_its_numbers_and_its_pictures(show):
         let top = null; // of the curve, in shares of the canvas
         for (let i = 0; i < orange.length && top === null; i += 4)
           if (orange[i] === 213 && orange[i + 1] === 94) top = i / 4 / plot.width / plot.height;
-        return { at: root.dataset.at, numbers: text("dd"), values: text(".control output"), top,
+        return { at: root.dataset.at, numbers: text("dd"), values: text(".control .value"), top,
           label: plot.getAttribute("aria-label"),
           pixel: film.getContext("2d").getImageData(0, 0, 1, 1).data[0] };"""
     first = browser.script(ask)
     assert first["at"] == "0 1" and first["numbers"] == ["0.00 nats", "1.00 nats"]
-    assert first["pixel"] == 255 and first["label"] == "A parabola. Now height 0.00, width 1.00."
+    assert first["pixel"] == 255 and first["label"] == "A parabola. Now height 0, width 1."
     browser.script("document.querySelector('.explorer input').focus()")
     press(browser, "ArrowRight")
     press(browser, "ArrowRight")
     second = browser.script(ask)
     assert second["at"] == "2 1" and second["numbers"] == ["\u22122.00 nats", "1.00 nats"]
-    assert second["values"] == ["2.00", "1.00"] and second["pixel"] == 0
+    assert second["values"] == ["2", "1"] and second["pixel"] == 0
     assert first["top"] > second["top"] + 0.3  # the curve went up
 
 
@@ -292,4 +294,4 @@ def test_without_javascript_a_picture_and_a_sentence_stay():
     page = vaelib.explore(mlp_model()).to_html()
     image = page.split('src="data:image/png;base64,')[1].split('"')[0]
     assert base64.b64decode(image).startswith(b"\x89PNG")
-    assert "where JavaScript is on" in page and 'alt="A grid of images' in page
+    assert "Where JavaScript is on" in page and 'alt="A grid of images' in page

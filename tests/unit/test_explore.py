@@ -1,12 +1,16 @@
 """The explorer without a browser: what it refuses, what Python sees, what a page gets."""
 
+import io
 import json
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+import traitlets
+from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
@@ -85,7 +89,7 @@ def test_other_refusals_say_what_was_expected(model):
         vaelib.explore(model, axes=(1, 1))
     with pytest.raises(ValueError, match=r"replay has shape \[2, 2\]; expected pictures"):
         vaelib.explore(model, replay=torch.zeros(2, 2))
-    with pytest.raises(ValueError, match="A weight is 7e.04; expected finite weights up to 65,504"):
+    with pytest.raises(ValueError, match="A weight is 7e.04; expected finite numbers up to 65,504"):
         nn.init.constant_(model.decoder[0].bias, 7e4)
         vaelib.explore(model)
 
@@ -100,6 +104,92 @@ def test_models_of_other_likelihoods_and_shapes_are_refused():
     with pytest.raises(ValueError, match="draw=True needs a Bernoulli model"):
         vaelib.explore(colour, draw=True)
     vaelib.explore(colour)
+
+
+def test_draw_refuses_what_the_page_would_price_wrongly():
+    wide = torch.distributions.Normal(torch.zeros(2), 3 * torch.ones(2))
+    with pytest.raises(ValueError, match="draw=True needs the standard prior"):
+        vaelib.explore(vaelib.mlp_vae(2, (8,), prior=wide), draw=True)
+
+    def of_chances(chances):
+        return torch.distributions.Bernoulli(probs=chances)
+
+    model = vaelib.mlp_vae(2, (8,))
+    squashed = nn.Sequential(model.decoder, nn.Sigmoid())
+    chances = vaelib.VAE(model.encoder, squashed, 2, likelihood=of_chances)
+    with pytest.raises(ValueError, match="whose decoder gives logits"):
+        vaelib.explore(chances, draw=True)
+    vaelib.explore(chances)
+
+
+def test_a_layer_that_only_bears_the_name_is_refused(model):
+    class Tripled(nn.Linear):
+        def forward(self, x):
+            return 3 * super().forward(x)
+
+    model.decoder = nn.Sequential(Tripled(3, 3), *model.decoder)
+    with pytest.raises(ValueError, match="explore cannot run Tripled"):
+        vaelib.explore(model)
+    model.decoder = nn.Sequential(nn.Linear(3, 3), *model.decoder[1:])
+    model.decoder[0].register_forward_hook(lambda module, inputs, output: 3 * output)
+    with pytest.raises(ValueError, match="explore cannot run Linear"):
+        vaelib.explore(model)
+
+
+def test_points_may_be_grey_as_floats_and_have_any_ten_classes(model):
+    _, test = vaelib.data.mnist()
+    some = test[:20]
+    as_floats = vaelib.data.Images(some.x / 255, some.y * 7 - 1)
+    specs = [json.loads(vaelib.explore(model, points=p, draw=True).spec) for p in (some, as_floats)]
+    assert specs[0]["examples"] == specs[1]["examples"]
+    assert specs[1]["points"]["classes"] == sorted(set((some.y * 7 - 1).tolist()))
+    assert specs[0]["points"]["y"] == specs[1]["points"]["y"]
+    with pytest.raises(ValueError, match="20 classes .* expected up to 10"):
+        vaelib.explore(model, points=vaelib.data.Images(some.x, torch.arange(20)))
+    with pytest.raises(TypeError, match="points is a Tensor; expected Images, with labels"):
+        vaelib.explore(model, points=some.x)
+
+
+def test_z_takes_only_a_point_of_the_latent_space(model):
+    explorer = vaelib.explore(model, axes=torch.tensor([0, 2]))
+    for wrong in ([0.0], [0.0, float("nan"), 0.0]):
+        with pytest.raises(traitlets.TraitError, match="expected 3 finite numbers"):
+            explorer.z = wrong
+    explorer.z = [9, 0, 0]
+
+
+def test_other_dtypes_are_explored(model):
+    with_norm = vaelib.mlp_vae(2, (8,)).double()
+    with_norm.decoder = nn.Sequential(
+        nn.Linear(2, 8), nn.BatchNorm1d(8, affine=False), *with_norm.decoder[2:]
+    ).double()
+    explorer = vaelib.explore(with_norm, draw=True)
+    explorer.drawing = bytes([0, 255] * 392)
+    assert with_norm.encode(explorer.drawn).mean.dtype == torch.float64
+    _, test = vaelib.data.mnist()
+    vaelib.explore(model.bfloat16(), points=test[:5])
+
+
+def test_pictures_of_any_kind_are_inked_alike():
+    grey = torch.tensor([[[-0.01, 0.5, 1.01]]])
+    pixels = np.asarray(Image.open(io.BytesIO(vaelib.widget.png(grey))))
+    assert pixels.tolist() == [[255, 127, 0]]
+    pixels = np.asarray(Image.open(io.BytesIO(vaelib.widget.png((grey * 200).byte()))))
+    assert pixels[0, 1] == 155
+
+
+def test_no_text_of_ours_ends_the_script(model):
+    page = vaelib.sliders(
+        lambda a: {"dots": {"</script><!--<script>": ([0.0], [a])}},
+        title="<!--<script>",
+        alt='"<b>',
+        x=("x", 0, 1),
+        y=("y", 0, 1),
+        colors={"</script><!--<script>": "p"},
+        start=(0,),
+        a=[0.0, 1.0],
+    ).to_html()
+    assert page.count("<script") == page.count("</script>") == 3 and "<!--" not in page
 
 
 def test_classes_have_the_colours_of_the_figures():
