@@ -202,8 +202,8 @@ class Explorer(Widget):
 
 POSTER = "A grid of images, each decoded from one point of the latent plane."
 SENTENCE = (
-    "Images decoded from a grid over the latent plane. Where JavaScript is on, you can move through "
-    "the plane and see each point decoded."
+    "Images decoded from a grid over the latent plane. Where JavaScript is on, you can move "
+    "through the plane and see each point decoded."
 )
 
 
