@@ -7,6 +7,7 @@ of its sliders, and keeps the numbers. The same script, explore.js, draws them.
 import io
 import itertools
 import json
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -239,7 +240,8 @@ def _poster(view: dict[str, Any], spec: dict[str, Any]) -> bytes:
             axes[-1].set(title=spec["film"]["label"])
             axes[-1].set_axis_off()
         numbers = [f"{label} {float(n):.{spec['digits']}f}" for label, n in view["numbers"].items()]
-        figure.supxlabel(f"{'; '.join(numbers)} {spec['unit']}".strip(), fontsize=9)
+        said = textwrap.wrap(f"{'; '.join(numbers)} {spec['unit']}", 90)
+        figure.supxlabel("\n".join(said), fontsize=9)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
     return file.getvalue()

@@ -275,7 +275,9 @@ def test_sliders_move_a_figure_its_numbers_and_its_pictures(show):
         let top = null; // of the curve, in shares of the canvas
         for (let i = 0; i < orange.length && top === null; i += 4)
           if (orange[i] === 213 && orange[i + 1] === 94) top = i / 4 / plot.width / plot.height;
-        return { at: root.dataset.at, numbers: text("dd"), values: text(".control .value"), top,
+        const widths = [...root.querySelectorAll(".bar")].map((e) => e.offsetWidth);
+        return { widths, top, at: root.dataset.at,
+          numbers: text("dd"), values: text(".control .value"),
           label: plot.getAttribute("aria-label"),
           pixel: film.getContext("2d").getImageData(0, 0, 1, 1).data[0] };"""
     first = browser.script(ask)
@@ -288,6 +290,10 @@ def test_sliders_move_a_figure_its_numbers_and_its_pictures(show):
     assert second["at"] == "2 1" and second["numbers"] == ["\u22122.00 nats", "1.00 nats"]
     assert second["values"] == ["2", "1"] and second["pixel"] == 0
     assert first["top"] > second["top"] + 0.3  # the curve went up
+    assert second["widths"][0] == pytest.approx(2 * second["widths"][1], abs=1)
+    said = "return new Promise((r) => setTimeout(() => r(document.querySelector('[role=status]')"
+    heard = browser.script(said + ".textContent), 900))")
+    assert heard == "height \u22122.00 nats, width 1.00 nats"  # once, where the move has ended
 
 
 def test_without_javascript_a_picture_and_a_sentence_stay():
