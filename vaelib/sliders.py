@@ -82,7 +82,11 @@ def sliders(
     for name, (_, low, high) in zip("xy", axes, strict=True):
         if not low < high:
             raise ValueError(f"{name} runs from {low:g} to {high:g}; expected the lowest first.")
-    grid = {name: torch.as_tensor(some).tolist() for name, some in values.items()}
+    # Numbers of a list reach the view as they are: it may look them up.
+    grid = {
+        name: some.tolist() if hasattr(some, "tolist") else list(some)
+        for name, some in values.items()
+    }
     start = _indices(start, [len(some) for some in grid.values()], "start", ValueError)
     positions = itertools.product(*grid.values())
     views = [_kept(view(**dict(zip(grid, position, strict=True)))) for position in positions]

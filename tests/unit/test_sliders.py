@@ -80,6 +80,15 @@ def test_a_view_may_use_one_buffer_again_and_parameters():
     assert curve["y"]["stride"] == 5
 
 
+def test_values_reach_the_view_as_they_are():
+    places = {0.1: 1.0, 3: 2.0}
+    widget = made(
+        view=lambda width, height_above: {"dots": {"here": ([0.0], [places[width]])}},
+        width=[0.1, 3],
+    )
+    assert widget.values["width"] == 3 and isinstance(widget.values["width"], int)
+
+
 def test_names_of_greek_letters_become_letters():
     spec = json.loads(
         vaelib.sliders(
