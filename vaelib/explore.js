@@ -245,6 +245,9 @@ function sharpen(canvas) {
   return context;
 }
 
+/** The colours that explore.css names, as they are in the reader's mode. */
+const named = (style) => (name) => style.getPropertyValue(`--${name}`).trim();
+
 /** Draw again when an element's size changes, or that of the screen's pixels. */
 function onSize(canvas, draw) {
   new ResizeObserver(draw).observe(canvas);
@@ -400,23 +403,28 @@ class Explorer {
     this.addPanel("Your drawing", this.paper.canvas, this.paper.controls, this.paper.report);
   }
 
-  /** Where z lies on the pad, in shares of its side, from the left and from the top. */
+  /** Where a point of the pad's two latents lies, in shares of its side, from left and top. */
+  share(right, up) {
+    const { span } = this.spec;
+    return [(right / span + 1) / 2, (1 - up / span) / 2];
+  }
+
+  /** The same for a whole z. */
   place(z) {
-    const { axes: [i, j], span } = this.spec;
-    return [(z[i] / span + 1) / 2, (1 - z[j] / span) / 2];
+    const [i, j] = this.spec.axes;
+    return this.share(z[i], z[j]);
   }
 
   /** Points, the posterior's ellipse and the pins, on the canvas behind the knob. */
   drawDots() {
     const { spec, ellipse } = this, size = this.dots.clientWidth, [i, j] = spec.axes;
     if (!size) return; // folded away
-    const context = sharpen(this.dots), style = getComputedStyle(this.root);
-    const color = (name) => style.getPropertyValue(`--${name}`).trim();
+    const context = sharpen(this.dots), style = getComputedStyle(this.root), color = named(style);
     context.strokeStyle = color("line");
     context.strokeRect(size / 2, 0, 0, size);
     context.strokeRect(0, size / 2, size, 0);
     const { z = [], y = [], classes = [] } = spec.points || {};
-    const dots = z.map(([a, b]) => [(a / spec.span + 1) / 2 * size, (1 - b / spec.span) / 2 * size]);
+    const dots = z.map(([a, b]) => this.share(a, b).map((share) => share * size));
     dots.forEach(([x, top], n) => {
       context.fillStyle = COLORS[y[n]];
       context.beginPath();
@@ -478,8 +486,8 @@ class Explorer {
       input.value = this.z[d];
       input.setAttribute("aria-valuetext", spoken(this.z[d], 2));
     }
-    const where = `z${i + 1} = ${spoken(this.z[i], 2)}, z${j + 1} = ${spoken(this.z[j], 2)}`;
-    this.value.textContent = where;
+    this.value.textContent =
+      `z${i + 1} = ${spoken(this.z[i], 2)}, z${j + 1} = ${spoken(this.z[j], 2)}`;
     if (this.waiting) return; // one decoding a frame, at most
     this.waiting = true;
     requestAnimationFrame(() => {
@@ -487,9 +495,9 @@ class Explorer {
       const started = performance.now();
       paint(this.image, this.decode(this.z), this.spec.shape);
       this.root.dataset.milliseconds = (performance.now() - started).toFixed(2);
-      this.image.setAttribute("aria-label",
-        `Image decoded at ${this.value.textContent}${this.nearest()}`);
-      this.say(`${this.value.textContent}${this.nearest()}. ${this.price || ""}`);
+      const here = `${this.value.textContent}${this.nearest()}`;
+      this.image.setAttribute("aria-label", `Image decoded at ${here}`);
+      this.say(`${here}. ${this.price || ""}`);
       this.root.dataset.z = this.z.map((v) => v.toFixed(4)).join(" ");
       this.tell("z", [...this.z]);
     });
@@ -755,8 +763,7 @@ class Sliders {
   draw() {
     const { clientWidth: w, clientHeight: h } = this.plot, { x: X, y: Y, series } = this.spec;
     if (!w) return; // folded away
-    const context = sharpen(this.plot), style = getComputedStyle(this.root);
-    const color = (name) => style.getPropertyValue(`--${name}`).trim();
+    const context = sharpen(this.plot), style = getComputedStyle(this.root), color = named(style);
     context.font = `13px ${style.fontFamily}`;
     const heights = Y.label ? ticks(Y, h / 60) : []; // no name: heights mean nothing
     const widest = Math.max(0, ...heights.map(([, text]) => context.measureText(text).width));

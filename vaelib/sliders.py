@@ -101,9 +101,11 @@ def sliders(
     table, series = Weights(), []
     for kind in ("lines", "dots"):
         for label, (xs, _) in views[0][kind].items():
-            table.name = f"A number of {label!r}, in shares of its axis,"
+            name = f"A number of {label!r}, in shares of its axis,"
             parts = {
-                axis: _put(table, [(one[kind][label][i] - low) / (high - low) for one in views])
+                axis: _put(
+                    table, [(one[kind][label][i] - low) / (high - low) for one in views], name
+                )
                 for i, (axis, (_, low, high)) in enumerate(zip("xy", axes, strict=True))
             }
             mark = {"kind": "line" if kind == "lines" else "dots", "role": _role(label, colors)}
@@ -208,11 +210,11 @@ def _role(label: str, colors: Mapping[str, str]) -> str:
     return cast(str, role)
 
 
-def _put(table: Weights, rows: list[Tensor]) -> dict[str, int]:
+def _put(table: Weights, rows: list[Tensor], name: str) -> dict[str, int]:
     """Keep [positions, N] numbers, once where all positions have the same."""
     all_rows = torch.stack(rows)
     fixed = bool((all_rows == all_rows[0]).all())
-    start = table.put(all_rows[0] if fixed else all_rows)
+    start = table.put(all_rows[0] if fixed else all_rows, name)
     return {"start": start, "stride": 0 if fixed else all_rows.shape[1]}
 
 

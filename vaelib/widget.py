@@ -22,21 +22,20 @@ from torch import Tensor
 
 
 class Weights:
-    """The numbers of some networks, one tensor after the other, as float16."""
+    """The numbers of a widget, one tensor after the other, as float16."""
 
-    def __init__(self, name: str = "A weight") -> None:
-        self.name = name  # for errors
+    def __init__(self) -> None:
         self.parts: list[np.ndarray] = []
         self.size = 0
 
-    def put(self, tensor: Tensor) -> int:
-        """Keep the tensor, and say where it begins."""
+    def put(self, tensor: Tensor, name: str = "A weight") -> int:
+        """Keep the tensor, and say where it begins; name: what errors call a number of it."""
         values = tensor.detach().double().cpu().numpy().ravel()
         with np.errstate(over="ignore"):
             half = values.astype("<f2")
         if not np.isfinite(half).all():
             raise ValueError(
-                f"{self.name} is {np.abs(values).max():.3g}; expected finite numbers up to 65,504, "
+                f"{name} is {np.abs(values).max():.3g}; expected finite numbers up to 65,504, "
                 "since a page keeps them as float16."
             )
         start, self.size = self.size, self.size + values.size

@@ -15,6 +15,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -118,19 +119,25 @@ def number(value: float) -> str:
     return short.replace("-", "\N{MINUS SIGN}")
 
 
+def chapter_pages(env: BuildEnvironment) -> list[tuple[str, Path]]:
+    """(page, notebook) of each chapter; the page that asks is made again where one changes."""
+    env.note_reread()
+    # By number: the part's folder says nothing about order.
+    names = sorted(env.found_docs, key=lambda name: name.rsplit("/", 1)[-1])
+    pages = [(name, Path(env.doc2path(name))) for name in names]
+    pages = [(name, path) for name, path in pages if path.suffix == ".ipynb"]
+    for _, path in pages:
+        env.note_dependency(str(path))
+    return pages
+
+
 class Records(SphinxDirective):
     """What the directives of this module share: the records of all chapters."""
 
     def records(self, warn: bool = False) -> list[tuple[str, dict]]:
         """(page, record), the survey's claims by number, then the book's own."""
-        self.env.note_reread()  # the chapters may have changed
         records = []
-        # Chapters by number: the part's folder says nothing about order.
-        for docname in sorted(self.env.found_docs, key=lambda name: name.rsplit("/", 1)[-1]):
-            path = Path(self.env.doc2path(docname))
-            if path.suffix != ".ipynb":
-                continue
-            self.env.note_dependency(str(path))
+        for docname, path in chapter_pages(self.env):
             for record in read_records(path):
                 faults = problems(record)
                 for fault in faults if warn else ():
@@ -231,7 +238,7 @@ class Verdicts(Records):
         picture = book_pictures.picture(self.env.app.outdir, path, record["claim"])
         if not picture:
             return nodes.container("", text, classes=["claim-card"])
-        figure = nodes.raw("", picture.replace("{up}", ""), format="html")
+        figure = nodes.raw("", picture, format="html")
         return nodes.container("", text, figure, classes=["claim-card"])
 
     def chapter_link(self, docname: str) -> list[nodes.Node]:

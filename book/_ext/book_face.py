@@ -13,7 +13,6 @@ import base64
 import html
 import io
 import re
-import tomllib
 from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -120,10 +119,11 @@ def card() -> bytes:
 
 def minutes_to_read(notebook: nbformat.NotebookNode) -> int:
     """To five minutes, by the words of text and of the code that is not folded."""
-    words = 0.0
-    for cell in notebook.cells:
-        if "hide-input" not in cell.metadata.get("tags", []):
-            words += len(cell.source.split())
+    words = sum(
+        len(cell.source.split())
+        for cell in notebook.cells
+        if "hide-input" not in cell.metadata.get("tags", [])
+    )
     return max(5, 5 * round(words / WORDS_A_MINUTE / 5))
 
 
@@ -155,14 +155,13 @@ def claims(path: Path, up: str) -> str:
 def opener(outdir: str, path: Path, docname: str) -> str:
     """What stands below a chapter's title."""
     notebook, up = chapters.read(path), "../" * docname.count("/")
-    picture = book_pictures.banner(outdir, path)
     links = [
         f'<a class="button" href="{up}_sources/{docname}.ipynb" download>Download the notebook</a>'
     ]
     if address := colab(path):
         links.insert(0, f'<a class="button" href="{address}">Open in Colab</a>')
     return (
-        f'<div class="opener">{picture.replace("{up}", up)}<div>'
+        f'<div class="opener">{book_pictures.banner(outdir, path, up)}<div>'
         f"<p><b>Chapter {path.stem[:2]}</b> · {minutes_to_read(notebook)} minutes to read · "
         f"{minutes_to_run(notebook)} to run on two CPU cores</p>"
         f'<p class="chips">{claims(path, up)}</p><p class="buttons">{" ".join(links)}</p>'
@@ -176,18 +175,15 @@ class Chapters(SphinxDirective):
     required_arguments = 1  # the part's folder
 
     def run(self) -> list[nodes.Node]:
-        self.env.note_reread()
         cards = []
-        for docname in sorted(self.env.found_docs):
-            path = Path(self.env.doc2path(docname))
-            if path.suffix != ".ipynb" or docname.split("/")[0] != self.arguments[0]:
+        for docname, path in book_claims.chapter_pages(self.env):
+            if docname.split("/")[0] != self.arguments[0]:
                 continue
-            self.env.note_dependency(str(path))
             notebook = chapters.read(path)
             title = html.escape(notebook.cells[0].source.splitlines()[0].removeprefix("# "))
             picture = book_pictures.banner(self.env.app.outdir, path)
             cards.append(
-                f'<li class="card">{picture.replace("{up}", "")}<div>'
+                f'<li class="card">{picture}<div>'
                 f'<p><b>{path.stem[:2]}</b> <a href="{docname}.html">{title}</a></p>'
                 f'<p class="chips">{claims(path, "")}</p></div></li>'
             )
@@ -208,12 +204,6 @@ def description(doctree: nodes.document | None) -> str:
     return "Variational autoencoders, explained and measured."
 
 
-def site() -> str:
-    """The address of the built pages, from pyproject.toml, empty where it has none."""
-    project = tomllib.loads((chapters.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return project.get("urls", {}).get("Documentation", "").rstrip("/")
-
-
 def add_face(app, pagename, templatename, context, doctree) -> None:
     """Describe each page, and open each chapter."""
     plain = re.sub(r"<[^>]+>", "", str(context.get("title") or "The Measured VAE"))
@@ -223,15 +213,15 @@ def add_face(app, pagename, templatename, context, doctree) -> None:
         "og:title": html.unescape(plain),
         "og:description": description(doctree),
     }
-    if site():
+    if site := chapters.address(of="Documentation").rstrip("/"):
         tags |= {
-            "og:url": f"{site()}/{pagename}.html",
-            "og:image": f"{site()}/_static/card.png",
+            "og:url": f"{site}/{pagename}.html",
+            "og:image": f"{site}/_static/card.png",
             "og:image:alt": "The Measured VAE: two overlapping bell curves",
         }
     lines = [f'<meta name="description" content="{html.escape(tags["og:description"])}" />']
     lines += [f'<meta property="{k}" content="{html.escape(v)}" />' for k, v in tags.items()]
-    if site():
+    if site:
         lines.append('<meta name="twitter:card" content="summary_large_image" />')
     context["metatags"] = context.get("metatags", "") + "\n".join(lines) + "\n"
 

@@ -24,10 +24,12 @@ def figure(path: Path, tag: str) -> tuple[bytes, str] | None:
     return None
 
 
-def small(outdir: str | Path, png: bytes, name: str, alt: str, ratio: float | None = None) -> str:
-    """Write the small picture below _images, and return its <img> with {up} for the way there.
+def small(
+    outdir: str | Path, png: bytes, name: str, alt: str, up: str = "", ratio: float | None = None
+) -> str:
+    """Write the small picture below _images, and return its <img>.
 
-    ratio: of height to width; what is below is cut off.
+    up: the way from the page to the top; ratio: of height to width, what is below is cut off.
     """
     image = Image.open(io.BytesIO(png)).convert("RGB")
     if ratio:
@@ -39,15 +41,15 @@ def small(outdir: str | Path, png: bytes, name: str, alt: str, ratio: float | No
         target, "WEBP", quality=75, method=6
     )
     return (
-        f'<img src="{{up}}_images/{target.name}" width="{WIDTH}" height="{height}" '
+        f'<img src="{up}_images/{target.name}" width="{WIDTH}" height="{height}" '
         f'alt="{html.escape(alt)}"/>'
     )
 
 
-def banner(outdir: str | Path, path: Path) -> str:
+def banner(outdir: str | Path, path: Path, up: str = "") -> str:
     """The picture of a chapter, its upper part; decoration, so without an alternative text."""
     found = figure(path, "opener")
-    return small(outdir, found[0], f"{path.stem[:2]}-opener", "", ratio=0.47) if found else ""
+    return small(outdir, found[0], f"{path.stem[:2]}-opener", "", up, 0.47) if found else ""
 
 
 def picture(outdir: str | Path, path: Path, claim: str) -> str:

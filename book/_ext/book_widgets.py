@@ -9,6 +9,7 @@ script and style give way to today's vaelib/explore.js and .css, two files that 
 in a page of text puts an explorer of data/weights/pocket_vae.safetensors there.
 """
 
+import functools
 import hashlib
 import re
 from importlib.resources import files
@@ -40,6 +41,7 @@ def shared_script() -> str:
     return f"(() => {{\n{source}\nglobalThis.startWidget = start;\n}})();\n"
 
 
+@functools.cache
 def shared_files() -> dict[str, str]:
     return {
         "explore.js": shared_script(),

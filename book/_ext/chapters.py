@@ -324,10 +324,10 @@ def stale(path: Path, root: Path = ROOT) -> list[str]:
     return [name for name, sha256 in made_with.items() if now.get(name) != sha256]
 
 
-def address(root: Path = ROOT) -> str:
-    """The repository's address in pyproject.toml, empty where it has none."""
+def address(root: Path = ROOT, of: str = "Repository") -> str:
+    """An address in pyproject.toml, the repository's or another, empty where it has none."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project.get("urls", {}).get("Repository", "")
+    return project.get("urls", {}).get(of, "")
 
 
 def setup_source(root: Path = ROOT) -> str:
