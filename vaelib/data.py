@@ -1,4 +1,4 @@
-"""Data: found offline first, checked before use, kept as uint8.
+"""Data sets: found offline first, checked before use, kept as uint8.
 
 `mnist` and `cifar10` look in the folder given, then in $VAELIB_DATA, then in the repository's
 `data/`, then in the user's cache, and download last. SHA-256 is checked before a byte is used.
@@ -10,182 +10,13 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
 
-from .distributions import is_bernoulli
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images and their labels: x uint8 [N, C, H, W], y int64 [N]. Slices are `Images` again."""
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, index: slice | Tensor) -> "Images":
-        if isinstance(index, int):
-            raise TypeError(
-                f"Images got index {index}; expected a slice or a tensor: use x[{index}] and "
-                f"y[{index}] for one image and its label."
-            )
-        return Images(self.x[index], self.y[index])
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """Unpack as `x, y = images`."""
-        return iter((self.x, self.y))
-
-
-Data = Images | Tensor | np.ndarray
-
-
-# Binary and floating data ----------------------------------------------------------------------
-
-
-def as_tensor(data: Data) -> Tensor:
-    """Images, a tensor or a NumPy array as a tensor of uint8 or floats; booleans become floats.
-
-    Raises TypeError for anything else.
-    """
-    if isinstance(data, Images):
-        data = data.x
-    if isinstance(data, np.ndarray) and data.dtype.kind in "buif":
-        data = np.ascontiguousarray(data)
-        data = torch.from_numpy(data if data.flags.writeable else data.copy())
-    if not isinstance(data, Tensor):
-        what = "an array of " + str(data.dtype) if isinstance(data, np.ndarray) else type(data)
-        raise TypeError(
-            f"The data are {getattr(what, '__name__', what)}; expected Images, a tensor or a "
-            "NumPy array of uint8 pixels or floats."
-        )
-    if data.dtype == torch.bool:
-        return data.to(torch.get_default_dtype())
-    if data.dtype != torch.uint8 and not data.is_floating_point():
-        raise TypeError(
-            f"The data are {data.dtype}; expected uint8 pixels (0 to 255) or floats: convert "
-            "with .to(torch.uint8) or .float()."
-        )
-    return data
-
-
-def scale_pixels(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """uint8 divided by 255, in the default float dtype unless told; floats stay as they are."""
-    if x.dtype != torch.uint8:
-        return x
-    return x.to(dtype or torch.get_default_dtype()).div_(255)
-
-
-def is_grey(x: Tensor) -> bool:
-    """Whether any value is neither 0 nor 1 (neither 0 nor 255 in uint8)."""
-    one = 255 if x.dtype == torch.uint8 else 1
-    return not bool(((x == 0) | (x == one)).all())
-
-
-def binarize(x: Data, seed: int = 0) -> Tensor:
-    """Draw binary pixels, x ~ Bernoulli(grey): uint8 or floats in [0, 1] -> {0., 1.}, same shape.
-
-    0 and 1 stay as they are, so calling it twice is harmless. The draw is made on the CPU, so
-    every device gets the same bits; the caller's random state is left as it was. Raises
-    ValueError for values outside [0, 1] (Salakhutdinov & Murray, ICML 2008, introduced this use
-    of MNIST).
-    """
-    x = as_tensor(x)
-    check_grey(x)
-    device, x = x.device, scale_pixels(x.cpu())
-    ink = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) < x
-    return ink.to(device, x.dtype)
-
-
-def dequantize(x: Data, seed: int = 0) -> Tensor:
-    """Pixels of 8 bits as real numbers: (x + u) / 256, u uniform in [0, 1); floats in [0, 1).
-
-    For a density p over such numbers, E_u log p + D log(1 / 256) is at most the log-probability
-    of the pixels, so its bits can be compared with those of likelihoods over pixels (Uria, Murray
-    & Larochelle, NeurIPS 2013; Theis et al., ICLR 2016, https://arxiv.org/abs/1511.01844, Section
-    3.1). Drawn on the CPU, once; the caller's random state is left as it was. Raises TypeError
-    for data that are no uint8: floats have no steps to fill.
-    """
-    x = as_tensor(x)
-    if x.dtype != torch.uint8:
-        raise TypeError(f"dequantize got {x.dtype}; expected uint8 pixels, 0 to 255.")
-    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed))
-    # In float32 255 + u may round up to 256, which is outside.
-    return ((x.cpu() + noise) / 256).clamp(max=1 - 2**-24).to(x.device)
-
-
-def check_grey(x: Tensor, whole: bool = True) -> None:
-    """ValueError unless x holds chances of ink: uint8 pixels, or floats in [0, 1].
-
-    whole: whether x is all the data; a batch of black images may well have no pixel above 1.
-    """
-    if len(x) == 0:
-        raise ValueError(f"The data have shape {list(x.shape)}: no examples; expected at least 1.")
-    low, high = x.min(), x.max()
-    if x.dtype == torch.uint8:
-        if high == 1 and whole:
-            raise ValueError(
-                "The data are uint8 and none is above 1; expected pixels from 0 to 255: if these "
-                "are binary already, pass x.float()."
-            )
-    elif not (low >= 0 and high <= 1):  # also where they are NaN
-        hint = "divide by 255, or pass uint8" if high > 1 else "they are chances of ink"
-        if low.isnan():
-            hint = "remove or fill the missing pixels"
-        raise ValueError(
-            f"The data run from {low:.4g} to {high:.4g}; a Bernoulli likelihood expects values in "
-            f"[0, 1]: {hint}."
-        )
-
-
-def check_values(x: Tensor, px_z: Distribution) -> None:
-    """ValueError unless the likelihood gives every value in x a density."""
-    if not bool(x.isfinite().all()):
-        raise ValueError(
-            "x has pixels that are NaN or infinite; expected numbers: remove or fill them."
-        )
-    if is_bernoulli(px_z):
-        if is_grey(x):
-            raise ValueError(
-                f"x has grey values between {x.min():.4g} and {x.max():.4g}, but a Bernoulli "
-                "likelihood is over 0 and 1: draw binary pixels with vaelib.data.binarize(x), or "
-                "choose another likelihood."
-            )
-        return
-    support = px_z.support
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    if support is not None and not bool(support.check(x).all()):
-        raise ValueError(
-            f"x has values between {x.min():.4g} and {x.max():.4g}, but the likelihood is over "
-            f"{support}: rescale x, or choose another likelihood."
-        )
-
-
-def check_data(data: Data, px_z: Distribution, whole: bool = True) -> Tensor:
-    """The data (or, if not `whole`, a batch) as a tensor, checked against the likelihood's rule."""
-    x = as_tensor(data)
-    if x.dim() < 2 or len(x) == 0:
-        raise ValueError(f"The data have shape {list(x.shape)}; expected [N, ...], N at least 1.")
-    if px_z.event_shape != x.shape[1:]:
-        raise ValueError(
-            f"The data have shape {list(x.shape)}, but the model is over {list(px_z.event_shape)}; "
-            "expected one example to have that shape: reshape the data, or change the model."
-        )
-    if is_bernoulli(px_z):
-        check_grey(x, whole)
-    else:
-        for rows in x.split(4096):
-            check_values(scale_pixels(rows), px_z)
-    return x
-
+from .arrays import Images, binarize, dequantize
 
 # MNIST -----------------------------------------------------------------------------------------
 

@@ -238,9 +238,22 @@ def unwrap(distribution: Distribution) -> Distribution:
     return distribution
 
 
+def support_of(distribution: Distribution) -> constraints.Constraint | None:
+    """What values the distribution is over, each by itself; None where it does not say."""
+    try:
+        support: Any = distribution.support
+    except NotImplementedError:
+        return None
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
+
+
 def is_bernoulli(distribution: Distribution) -> bool:
-    """Whether the distribution is Bernoulli, whoever wrote the likelihood."""
-    return isinstance(unwrap(distribution), Bernoulli)
+    """Whether the distribution is over bits, whoever wrote it: a Bernoulli, or of its support."""
+    if isinstance(unwrap(distribution), Bernoulli):
+        return True
+    return support_of(distribution) is constraints.boolean
 
 
 def _next_loc(

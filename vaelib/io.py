@@ -9,7 +9,7 @@ import inspect
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar, overload
@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from . import likelihoods
-from .model import VAE, conv_vae, mlp_vae
+from . import likelihoods, posteriors, priors
+from .factories import FACTORIES
+from .model import VAE
 
 FORMAT = "vaelib 1"
 Model = TypeVar("Model", bound=nn.Module)
@@ -44,9 +45,10 @@ def load(path: str | Path, into: Model) -> Model: ...
 def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
     """Read what `save` wrote: a new model, or `into` filled with the weights.
 
-    `load(path)` rebuilds what vaelib's factories made, on the CPU and in eval mode. A model of
-    your own parts needs `into`, whose names and shapes must match. Raises OSError for a missing
-    file, ValueError for a damaged or foreign one; then nothing is changed.
+    `load(path)` rebuilds what vaelib's factories made, of vaelib's likelihoods, posteriors and
+    priors, on the CPU and in eval mode. A model of your own parts needs `into`, whose names and
+    shapes must match. Raises OSError for a missing file, ValueError for a damaged or foreign one;
+    then nothing is changed.
     """
     tensors, description = read_tensors(path)
     if "architecture" not in description:
@@ -145,19 +147,55 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def pack(state: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A state dict as JSON: its tensors go into `tensors`, and their names stay in their place.
+
+    name: what the names of its tensors begin with; the way to each follows. TypeError for what
+    is neither.
+    """
+    if isinstance(state, Tensor):
+        while name in tensors:  # as the ways {"a.b": t} and {"a": {"b": t}}
+            name += "'"
+        tensors[name] = state
+        return {"tensor": name}
+    if isinstance(state, Mapping):
+        return {str(key): pack(value, f"{name}.{key}", tensors) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [pack(value, f"{name}.{i}", tensors) for i, value in enumerate(state)]
+    if state is None or isinstance(state, str | int | float):
+        return state
+    raise TypeError(
+        f"The state of the {name.split('.')[0]} holds a {type(state).__name__}; expected tensors, "
+        "numbers, words, lists and dicts, since that is what a checkpoint keeps."
+    )
+
+
+def unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `pack` was given, but for tuples, which are lists now, and keys, which are words."""
+    if isinstance(state, dict):
+        if state.keys() == {"tensor"}:
+            return tensors[state["tensor"]]
+        return {key: unpack(value, tensors) for key, value in state.items()}
+    return [unpack(value, tensors) for value in state] if isinstance(state, list) else state
+
+
+# Architectures -----------------------------------------------------------------------------------
+
+# Parts that a model may bring: where vaelib has those that it can name and rebuild.
+PARTS = {"likelihood": likelihoods, "posterior": posteriors, "prior": priors}
+DEFAULTS = {"posterior": {"name": "normal"}, "prior": None}  # what older files do not say
+
+
 def _describe(model: nn.Module) -> dict[str, Any] | None:
     """The architecture as JSON, or None for a model whose parts vaelib cannot rebuild."""
     architecture = getattr(model, "architecture", None)
-    if not isinstance(model, VAE) or architecture is None or model.prior is not None:
+    if not isinstance(model, VAE) or architecture is None:
         return None
-    likelihood = model.likelihood
-    kind = likelihood if isinstance(likelihood, FunctionType) else type(likelihood)
-    if getattr(likelihoods, kind.__name__, None) is not kind:
+    try:
+        parts = {name: _described(name, getattr(model, name)) for name in PARTS}
+    except LookupError:
         return None
-    settings = {}
-    if isinstance(kind, type):
-        settings = {name: getattr(likelihood, name) for name in inspect.signature(kind).parameters}
-    architecture = {**architecture, "likelihood": {"name": kind.__name__, **settings}}
+    architecture = {**architecture, **parts}
     with torch.device("meta"):
         built = _build(architecture)
     shapes = {name: t.shape for name, t in model.state_dict().items()}
@@ -166,29 +204,54 @@ def _describe(model: nn.Module) -> dict[str, Any] | None:
     return architecture
 
 
-def _build(architecture: dict[str, Any], most_layers: int | None = None) -> VAE:
-    keywords = dict(architecture)
-    factories: dict[str, tuple[Callable[..., VAE], str]] = {
-        "mlp_vae": (mlp_vae, "hidden"),
-        "conv_vae": (conv_vae, "channels"),
-    }
-    factory = keywords.pop("factory")
-    if factory not in factories:
-        raise ValueError(f"factory is {factory!r:.60}; expected one of {', '.join(factories)}.")
-    build, sizes = factories[factory]
-    for name in ("x_shape", sizes):
-        if not all(type(n) is int and n > 0 for n in keywords[name]):  # or a product repeats a list
-            raise ValueError(f"{name} is {keywords[name]!r:.60}; expected positive whole numbers.")
-    settings = dict(keywords.pop("likelihood"))
+def _described(part: str, thing: Any) -> dict[str, Any] | None:
+    """A part's name and settings; LookupError for one that is not vaelib's."""
+    if thing is None:
+        return None
+    kind = thing if isinstance(thing, FunctionType) else type(thing)
+    if kind.__name__ not in PARTS[part].__all__ or getattr(PARTS[part], kind.__name__) is not kind:
+        raise LookupError(kind.__name__)
+    settings = {}
+    if isinstance(kind, type):
+        settings = {name: getattr(thing, name) for name in inspect.signature(kind).parameters}
+    return {"name": kind.__name__, **settings}
+
+
+def _rebuilt(part: str, described: dict[str, Any] | None, budget: int | None) -> Any:
+    if described is None:
+        return None
+    settings = dict(described)
     name = settings.pop("name")
-    if name not in likelihoods.__all__:
-        raise ValueError(f"likelihood is {name!r:.60}; expected one of vaelib.likelihoods.")
-    likelihood = getattr(likelihoods, name)
-    keywords["likelihood"] = likelihood(**settings) if isinstance(likelihood, type) else likelihood
-    layers = len(keywords[sizes]) + keywords.get("blocks", 0)
-    if most_layers is not None and layers > most_layers:
+    if name not in PARTS[part].__all__:
+        raise ValueError(f"{part} is {name!r:.60}; expected one of vaelib.{part}s.")
+    _check_sizes(settings, budget)
+    thing = getattr(PARTS[part], name)
+    return thing(**settings) if isinstance(thing, type) else thing
+
+
+def _build(architecture: dict[str, Any], most_layers: int | None = None) -> VAE:
+    """The model, from `architecture`; of at most `most_layers` layers, where the file has so many.
+
+    A hostile file asks for sizes that are no sizes, or for more layers than it holds.
+    """
+    settings = DEFAULTS | architecture
+    name = settings.pop("factory")
+    if name not in FACTORIES:
+        raise ValueError(f"factory is {name!r:.60}; expected one of {', '.join(FACTORIES)}.")
+    parts = {part: _rebuilt(part, settings.pop(part), most_layers) for part in PARTS}
+    _check_sizes(settings, most_layers)
+    return FACTORIES[name](**settings, **parts)
+
+
+def _check_sizes(settings: dict[str, Any], most_layers: int | None) -> None:
+    lists = [value for value in settings.values() if isinstance(value, list)]
+    for value in lists:
+        if not all(type(n) is int and n > 0 for n in value):  # or a product repeats a list
+            raise ValueError(f"A size is {value!r:.60}; expected positive whole numbers.")
+    layers = sum(map(len, lists))
+    layers += sum(settings.get(name) or 0 for name in ("blocks", "num_layers"))
+    if most_layers is not None and layers > most_layers + 4:  # the shape of x has up to four
         raise ValueError(f"{layers} layers, but {most_layers} tensors.")
-    return build(**keywords)
 
 
 def _same_tensors(path: str | Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -1,162 +1,205 @@
-"""The model: p(z), p(x|z) and q(z|x), and the draws from q(z|x) that every objective reads.
+"""The model: how it sees x (`infer`) and how it dreams (`generate`).
 
 A batch is [B, ...]; draws from the posterior are [K, B, ...], with K = num_samples there also
 when it is 1. Log-densities are in nats, summed over the event. Introduced in
-book/foundations/05_first_vae.ipynb.
+book/foundations/05_first_vae.ipynb; book/bring_your_own.md shows models of all kinds.
 """
 
-import math
+import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Categorical, Distribution, Independent, Normal
 
-from .data import Data, as_tensor, check_values, scale_pixels
-from .distributions import is_bernoulli, unwrap
+from .arrays import (
+    Data,
+    as_labels,
+    as_tensor,
+    check_shape,
+    check_values,
+    labels_of,
+    scale_pixels,
+)
+from .distributions import unwrap
+from .draw import Draw, Latent
 from .likelihoods import bernoulli
-from .nets import conv_decoder, conv_encoder, mlp
+from .nets import call
+from .posteriors import Posterior, as_event, normal, num_parameters, reparameterized
 
 Likelihood = Callable[[Tensor], Distribution]
-
-
-@dataclass(frozen=True)
-class Draw:
-    """K draws z from q(z|x) for each of B examples, and the log-densities there.
-
-    Log-densities are [K, B], in nats. `kl_parts` is the analytic KL(q(z|x) || p(z)), [B, L], a
-    column a latent dimension, or None where no closed form is known.
-    """
-
-    x: Tensor
-    z: Tensor
-    log_px_z: Tensor
-    log_pz: Tensor
-    log_qz_x: Tensor
-    qz_x: Distribution
-    kl_parts: Tensor | None = None
-
-    @property
-    def log_w(self) -> Tensor:
-        """Log importance weights, log p(x|z) + log p(z) - log q(z|x): [K, B], nats."""
-        return self.log_px_z + self.log_pz - self.log_qz_x
-
-    @property
-    def kl(self) -> Tensor:
-        """Analytic KL(q(z|x) || p(z)): [B], nats. ValueError where no closed form is known."""
-        if self.kl_parts is None:
-            raise ValueError(
-                "This draw has no analytic KL, since no closed form is known for its posterior and "
-                "prior; use the sampled one, (log_qz_x - log_pz).mean(0)."
-            )
-        return self.kl_parts.sum(-1)
 
 
 class VAE(nn.Module):
     """A variational autoencoder (Kingma & Welling, ICLR 2014, https://arxiv.org/abs/1312.6114).
 
-    - encoder: [B, ...] -> [B, 2 * latent_dim], mean and log-variance of q(z|x).
-    - decoder: [N, latent_dim] -> [N, ...], parameters of p(x|z).
-    - likelihood: parameters [..., ...] -> a distribution over x (`bernoulli`, `gaussian(scale)`,
-      or a callable of yours; one with parameters is an `nn.Module`).
-    - prior: a distribution over [latent_dim], or a module whose `forward()` returns one; the
-      standard normal by default. A distribution stays on the device it was made on, a module
-      moves with the model.
-    - x_shape: the shape of one example, if inputs are to be checked against it.
+    One flat latent z needs the parts below. Another kind of model is a subclass that writes
+    `infer` and `generate`, and then needs none of them.
+
+    Args:
+        encoder: [B, ...] -> [B, 2 * latent_dim], what `posterior` reads.
+        decoder: [N, latent_dim] -> [N, ...], parameters of p(x|z).
+        latent_dim: L, the size of z.
+        likelihood: parameters [..., ...] -> a distribution over x (`bernoulli`,
+            `gaussian(scale)`, or a callable of yours; one with parameters is an `nn.Module`).
+        prior: a distribution over [latent_dim], or a module whose `forward()` returns one (one
+            whose forward takes the model is given it); the standard normal by default. A
+            distribution stays on the device it was made on, a module moves with the model.
+        x_shape: the shape of one example, if inputs are to be checked against it.
+        posterior: the encoder's output -> q(z|x), of batch axis [B]; by default `normal`, of
+            means and log-variances. VAE declares every other axis as event.
+
+    Attributes:
+        labels: None; "given" for p(x|y), whose y is handed over at every use, to the encoder and
+            the decoder as a second argument; "learnt" for a model that is told y, [B], in
+            training only, -1 where it is missing.
+        noise_dim: how many standard normals a draw takes from outside; None for a model that
+            draws its own.
+        missing: whether NaN in x is a missing entry, to which the likelihood gives
+            log-probability 0; elsewhere it is an error.
+        code: the place, among the latents, of the one that is read as the code of x.
     """
+
+    labels: Literal["given", "learnt"] | None = None
+    noise_dim: int | None = None
+    missing: bool = False
+    code: int = 0
 
     def __init__(
         self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        latent_dim: int,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        latent_dim: int | None = None,
         likelihood: Likelihood = bernoulli,
         prior: Distribution | nn.Module | None = None,
         x_shape: Sequence[int] | None = None,
+        posterior: Posterior = normal,
     ) -> None:
         super().__init__()
+        own = {name for name in ("infer", "encode", "draw") if _overridden(self, name)}
+        if "infer" not in own and (encoder is None or decoder is None or latent_dim is None):
+            raise TypeError(
+                f"{type(self).__name__} got no encoder, decoder or latent_dim; expected all three, "
+                "or a subclass that writes infer and generate."
+            )
+        self.has_parts = encoder is not None and latent_dim is not None
         self.encoder = encoder
         self.decoder = decoder
-        self.latent_dim = positive_int("latent_dim", latent_dim)
+        self.latent_dim = (
+            latent_dim if latent_dim is None else positive_int("latent_dim", latent_dim)
+        )
         self.likelihood = likelihood
         self.prior = prior
+        self.posterior = posterior
         self.x_shape = None if x_shape is None else tuple(x_shape)
         self.architecture: dict[str, Any] | None = None  # set by factories, read by `save`
-        self._values_checked = False
+        if not own and posterior is normal and self.noise_dim is None:
+            self.noise_dim = self.latent_dim
 
-    def encode(self, x: Data) -> Distribution:
-        """The posterior q(z|x), of batch shape [B] and event shape [latent_dim]; x may be grey."""
-        return self._posterior(self._input(x))
+    # How it sees, how it dreams
 
-    def decode(self, z: Tensor) -> Distribution:
-        """The likelihood p(x|z) for z of shape [..., latent_dim]; its batch shape is [...]."""
-        if not isinstance(z, Tensor):
-            raise TypeError(f"z is a {type(z).__name__}; expected a tensor of latents.")
-        if z.dim() == 0 or z.shape[-1] != self.latent_dim:
-            raise ValueError(
-                f"z has shape {list(z.shape)}; expected [..., {self.latent_dim}], with the latent "
-                "dimension last."
-            )
-        lead = z.shape[:-1]
-        parameters = self.decoder(z.reshape(-1, self.latent_dim)).to(z.dtype)
-        px_z = self.likelihood(parameters.reshape(lead + parameters.shape[1:]))
-        return _as_event(px_z, len(lead))
+    def infer(
+        self, x: Tensor, num_samples: int = 1, noise: Tensor | None = None, y: Tensor | None = None
+    ) -> tuple[Any, ...]:
+        """p(x|z) at K draws, then the latents in their order: another kind of model writes this.
 
-    def draw(self, x: Data, num_samples: int = 1, noise: Tensor | None = None) -> Draw:
-        """Draw z from q(z|x), num_samples times for each example, by reparameterization.
+        Args:
+            x: [B, ...], as `prepare` gives it; likewise y [B, ...].
+            num_samples: K, or S where values are listed.
+            noise: standard normal [K, B, noise_dim], or None.
 
-        - x: [B, ...], fit for the likelihood (binary under a Bernoulli).
-        - noise: standard normal [K, B, latent_dim], if it is to be yours.
-
-        Raises ValueError for values that the likelihood does not allow, and TypeError for what is
-        not an array.
+        Returns:
+            A distribution over x of batch shape [K, B], and a `Latent` a layer.
         """
-        x = self._input(x)
-        qz_x = self._posterior(x)
-        z = self._latents(qz_x, positive_int("num_samples", num_samples), noise)
-        px_z = self.decode(z)
-        if px_z.event_shape != x.shape[1:]:
-            raise ValueError(
-                f"x has shape {list(x.shape)}, but p(x|z) is over {list(px_z.event_shape)}; "
-                "expected one example to have that shape: reshape x, or change the decoder."
+        qz_x = self.encode(x, y)
+        z = reparameterized(qz_x, num_samples, noise)
+        return self.decode(z, y), Latent(z, qz_x, self.pz())
+
+    def generate(self, n: int, y: Tensor | None = None) -> tuple[Any, ...]:
+        """p(x|z) of batch shape [n] for z drawn from the prior, then those z, in infer's order.
+
+        A model that is not one flat latent writes this one, too.
+        """
+        if self.decoder is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} writes no generate; expected one that draws its latents "
+                "from the prior and returns p(x|z), then them."
             )
-        if not self._values_checked:
-            check_values(x, px_z)
-        pz = self._pz(z)
-        return Draw(
-            x=x,
-            z=z,
-            log_px_z=_log_prob(px_z, x),
-            log_pz=pz.log_prob(z),
-            log_qz_x=qz_x.log_prob(z),
-            qz_x=qz_x,
-            kl_parts=_kl_parts(qz_x, pz),
-        )
+        z = self.pz().sample((n,))
+        return self.decode(z, y), z
 
-    def forward(self, x: Data, num_samples: int = 1, noise: Tensor | None = None) -> Draw:
-        """The same as `draw`."""
-        return self.draw(x, num_samples) if noise is None else self.draw(x, num_samples, noise)
+    def forward(
+        self,
+        x: Data,
+        num_samples: int = 1,
+        noise: Tensor | None = None,
+        y: Tensor | None = None,
+    ) -> Draw:
+        """The draw, its shapes checked and not its values: what loops call."""
+        if _overridden(self, "draw"):  # a draw of your own counts, in loops, too
+            given = {"noise": noise, "y": y}
+            return self.draw(x, num_samples, **{k: t for k, t in given.items() if t is not None})
+        return self._drawn(x, num_samples, noise, y)
 
-    @torch.no_grad()
-    def sample(self, n: int = 1, mean: bool = True) -> Tensor:
-        """n images from the model, [n, *x_shape]: means of p(x|z), or draws if not `mean`."""
-        like = tensor_like(self)
-        z = self._pz(like).sample((positive_int("n", n),))
-        px_z = self.decode(z)
-        return px_z.mean if mean else px_z.sample()
+    def draw(
+        self,
+        x: Data,
+        num_samples: int = 1,
+        noise: Tensor | None = None,
+        y: Tensor | None = None,
+    ) -> Draw:
+        """Draw z from q(z|x), num_samples times for each example: what people call.
 
-    @torch.no_grad()
-    def reconstruct(self, x: Data, mean: bool = True) -> Tensor:
-        """Encode x, draw one z, decode: [B, *x_shape], means of p(x|z) or draws if not `mean`."""
-        px_z = self.decode(self.encode(x).sample())
-        return px_z.mean if mean else px_z.sample()
+        Args:
+            x: [B, ...], fit for the likelihood (binary under a Bernoulli).
+            num_samples: K, draws an example.
+            noise: standard normal [K, B, noise_dim], if it is to be yours.
+            y: labels [B, ...], for a model that takes them.
 
-    def _input(self, x: Data) -> Tensor:
-        """x as a floating tensor on the model's device, its shape and dtype checked."""
+        Raises:
+            ValueError: for shapes, labels, noise and values that the model does not take.
+            TypeError: for what is not an array.
+        """
+        return self._drawn(x, num_samples, noise, y, check=True)
+
+    def _drawn(
+        self,
+        x: Data,
+        num_samples: int,
+        noise: Tensor | None,
+        y: Tensor | None,
+        check: bool = False,
+    ) -> Draw:
+        x = self.prepare(x)
+        y = self.prepare_labels(y, len(x))
+        if noise is not None:
+            if self.noise_dim is None:
+                raise ValueError(
+                    "noise was handed to a model that draws its own (noise_dim is None); expected "
+                    "none."
+                )
+            fits = noise.dim() == 3 and noise.shape[1:] == (len(x), self.noise_dim)
+            if not fits or num_samples not in (1, len(noise)):
+                raise ValueError(
+                    f"noise has shape {list(noise.shape)}; expected [num_samples, {len(x)}, "
+                    f"{self.noise_dim}]."
+                )
+            num_samples = len(noise)
+        px_z, *latents = self.infer(x, positive_int("num_samples", num_samples), noise, y)
+        if check:
+            check_values(x, px_z, self.missing)
+        return Draw.of(x, px_z, *latents, y=y)
+
+    # Its parts
+
+    def prepare(self, x: Data) -> Tensor:
+        """x on the model's device, pixels as floats, floats in the model's dtype: [B, ...].
+
+        int64 (counts, tokens) keep their values: the first layer of a network casts.
+        """
         x = as_tensor(x)
         if x.dim() < 2 or len(x) == 0 or (self.x_shape and x.shape[1:] != self.x_shape):
             expected = ", ".join(map(str, self.x_shape)) if self.x_shape else "..."
@@ -165,47 +208,95 @@ class VAE(nn.Module):
             )
         if next(self.parameters(), None) is None:
             return scale_pixels(x)  # device and dtype follow the data
-        weight = tensor_like(self)
-        x = scale_pixels(x.to(weight.device), weight.dtype)
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise ValueError(
-                f"x is {x.dtype} but the model is {weight.dtype}; expected the same: convert one, "
-                f"as in x.to({weight.dtype})."
-            )
-        return x
+        like = tensor_like(self)
+        x = scale_pixels(x.to(like.device), like.dtype)
+        return x.to(like.dtype) if x.is_floating_point() else x
 
-    def _posterior(self, x: Tensor) -> Distribution:
-        parameters = self.encoder(x).to(x.dtype)  # under autocast only the networks are bf16
-        if parameters.shape != (len(x), 2 * self.latent_dim):
-            raise ValueError(
-                f"The encoder returned shape {list(parameters.shape)}; expected "
-                f"[{len(x)}, {2 * self.latent_dim}], a mean and a log-variance for each of "
-                f"{self.latent_dim} latent dimensions."
-            )
-        mu, log_var = parameters.chunk(2, dim=-1)
-        sigma = (0.5 * log_var).exp()
-        return Independent(Normal(mu, sigma, validate_args=False), 1, validate_args=False)
+    def prepare_labels(self, y: Any, n: int) -> Tensor | None:
+        """The labels of n examples on the model's device, or None; what they are not is refused."""
+        if y is None:
+            if self.labels == "given":
+                raise ValueError(
+                    'The model is p(x|y) (labels = "given") and got no labels; expected y '
+                    f"[{n}, ...], one for each example."
+                )
+            return None
+        if self.labels is None:
+            raise ValueError("y was handed to a model that takes no labels; expected none.")
+        y = as_labels(y).to(tensor_like(self).device)
+        if len(y) != n:
+            raise ValueError(f"y has {len(y)} labels for {n} examples; expected one for each.")
+        return y
 
-    def _latents(self, qz_x: Distribution, num_samples: int, noise: Tensor | None) -> Tensor:
-        if noise is None:
-            return qz_x.rsample((num_samples,))
-        expected = (*qz_x.batch_shape, *qz_x.event_shape)
-        if noise.shape[1:] != expected or num_samples not in (1, len(noise)):
+    def encode(self, x: Data, y: Tensor | None = None) -> Distribution:
+        """q(z|x) of the first latent, of batch shape [B]; x may be grey."""
+        x = self.prepare(x)
+        y = self.prepare_labels(y, len(x))
+        if self.encoder is None or self.latent_dim is None or not self.has_parts:
+            return self.infer(x, 1, None, y)[1].q  # a model that writes infer
+        parameters = call(self.encoder, x, *(() if y is None else (y,))).to(_float_dtype(x, self))
+        expected = (len(x), num_parameters(self.posterior, self.latent_dim))
+        if parameters.shape != expected and not _flexible(self.posterior):
             raise ValueError(
-                f"noise has shape {list(noise.shape)}; expected [num_samples, "
-                f"{', '.join(map(str, expected))}]."
+                f"The encoder returned shape {list(parameters.shape)}; expected {list(expected)}, "
+                f"what the posterior reads for each of {self.latent_dim} latent dimensions."
             )
-        q = unwrap(qz_x)  # Independent's stddev is the root of a square, which may be 0 or infinite
-        return q.mean + q.stddev * noise
+        qz_x = as_event(self.posterior(parameters), 1)
+        if qz_x.event_shape != (self.latent_dim,) or qz_x.batch_shape != (len(x),):
+            raise ValueError(
+                f"The posterior has batch shape {list(qz_x.batch_shape)} and event shape "
+                f"{list(qz_x.event_shape)}; expected [{len(x)}] and [{self.latent_dim}]."
+            )
+        return qz_x
 
-    def _pz(self, like: Tensor) -> Distribution:
-        """The prior, as a distribution of event shape [latent_dim]."""
-        if self.prior is None:
-            zero = like.new_zeros(self.latent_dim)
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
+        """The likelihood p(x|z) for z of shape [..., latent_dim]; its batch shape is [...].
+
+        y: labels [B], for a model that takes them, where z is [B, L] or [K, B, L].
+        """
+        if self.decoder is None or self.latent_dim is None:
+            raise ValueError(
+                f"{type(self).__name__} has no decoder of one flat z; use generate, sample or "
+                "reconstruct."
+            )
+        if not isinstance(z, Tensor):
+            raise TypeError(f"z is a {type(z).__name__}; expected a tensor of latents.")
+        if z.dim() == 0 or z.shape[-1] != self.latent_dim:
+            raise ValueError(
+                f"z has shape {list(z.shape)}; expected [..., {self.latent_dim}], with the latent "
+                "dimension last."
+            )
+        lead = z.shape[:-1]
+        y = self.prepare_labels(y, lead[-1] if lead else 1)
+        given = () if y is None else (y.expand(*lead, *y.shape[1:]).flatten(0, len(lead) - 1),)
+        flat = z.reshape(-1, self.latent_dim)
+        try:
+            parameters = call(self.decoder, flat, *given).to(z.dtype)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            if torch.compiler.is_compiling():
+                raise
+            raise ValueError(
+                f"The decoder failed on z of shape {list(flat.shape)}: {_first_line(error)}; "
+                "expected a network of flat latents, "
+                f"[N, {self.latent_dim}] -> [N, ...]: one that wants a feature map begins with "
+                "nn.Unflatten(1, (channels, height, width))."
+            ) from error
+        return as_event(self.likelihood(parameters.reshape(lead + parameters.shape[1:])), len(lead))
+
+    def pz(self) -> Distribution:
+        """The prior p(z), of event shape [latent_dim]."""
+        prior = self.prior
+        if prior is None:
+            zero = tensor_like(self).new_zeros(self.latent_dim)  # type: ignore[arg-type]
             return Independent(Normal(zero, zero + 1, validate_args=False), 1, validate_args=False)
-        pz = self.prior() if isinstance(self.prior, nn.Module) else self.prior
+        if isinstance(prior, nn.Module):
+            takes_model = bool(inspect.signature(prior.forward).parameters)
+            prior = prior(self) if takes_model else prior()
+        pz: Distribution = prior  # type: ignore[assignment]
         if pz.event_shape == () and pz.batch_shape == (self.latent_dim,):
-            pz = Independent(pz, 1)
+            pz = Independent(pz, 1, validate_args=False)
         if pz.event_shape != (self.latent_dim,):
             raise ValueError(
                 f"The prior has batch shape {list(pz.batch_shape)} and event shape "
@@ -213,64 +304,62 @@ class VAE(nn.Module):
             )
         return pz
 
+    # What people look at
 
-def _as_event(px_z: Distribution, num_leading: int) -> Distribution:
-    """Declare every batch axis after z's leading ones as part of the event."""
-    extra = len(px_z.batch_shape) - num_leading
-    return Independent(px_z, extra, validate_args=False) if extra > 0 else px_z
+    @torch.no_grad()
+    def sample(self, n: int = 1, mean: bool = True, y: Tensor | None = None) -> Tensor:
+        """n examples from the model, [n, *x_shape]: means of p(x|z), or draws if not `mean`."""
+        n = positive_int("n", n)
+        return _shown(self.generate(n, self.prepare_labels(y, n))[0], mean)
 
-
-def _log_prob(px_z: Distribution, x: Tensor) -> Tensor:
-    """log p(x|z), [K, B]; faster for a Bernoulli where no gradient is asked.
-
-    Its sum over pixels is x * logit - softplus(logit): x enters by a product of matrices, and up
-    to 64 pixels share a logarithm, since softplus(l) = max(l, 0) + log(1 + e^-|l|), and those
-    factors lie in (1, 2]. A subclass may have a log_prob of its own, which is then called.
-    """
-    plain = isinstance(px_z, Independent) and type(unwrap(px_z)) is Bernoulli
-    if torch.is_grad_enabled() or not plain:
-        return px_z.log_prob(x)
-    logits: Tensor = unwrap(px_z).logits  # type: ignore[attr-defined]
-    logits = logits.flatten(2).transpose(0, 1)  # [B, K, pixels]
-    ink = (logits @ x.flatten(1).unsqueeze(-1)).squeeze(-1)
-    group = math.gcd(logits.shape[-1], 64)
-    factors = logits.abs().neg_().exp_().add_(1).unflatten(-1, (-1, group)).prod(-1)
-    return (ink - logits.clamp(min=0).sum(-1) - factors.log().sum(-1)).T
+    @torch.no_grad()
+    def reconstruct(self, x: Data, mean: bool = True, y: Tensor | None = None) -> Tensor:
+        """Encode x, draw z, decode: [B, *x_shape], means of p(x|z) or draws if not `mean`."""
+        x = self.prepare(x)
+        y = self.prepare_labels(y, len(x))
+        px_z, *latents = self.infer(x, 1, None, y)
+        shown = _shown(px_z, mean)
+        if len(shown) == 1:
+            return shown[0]
+        log_weight: Any = Draw.of(x, px_z, *latents, y=y).log_weight  # of values that are listed
+        index = Categorical(logits=log_weight.T).sample()
+        return shown[index, torch.arange(shown.shape[1], device=shown.device)]
 
 
-def _kl_parts(qz_x: Distribution, pz: Distribution) -> Tensor | None:
-    """Analytic KL a latent dimension, [B, latent_dim], where torch knows a closed form."""
-    if not (isinstance(qz_x, Independent) and isinstance(pz, Independent)):
-        return None
-    if qz_x.reinterpreted_batch_ndims != 1 or pz.reinterpreted_batch_ndims != 1:
-        return None
-    q, p = qz_x.base_dist, pz.base_dist
-    if type(q) is Normal and type(p) is Normal:  # torch.compile cannot follow torch's look-up
-        var_ratio = (q.scale / p.scale).square()
-        return 0.5 * (var_ratio + ((q.loc - p.loc) / p.scale).square() - 1 - var_ratio.log())
+def _overridden(model: VAE, name: str) -> bool:
+    return getattr(type(model), name) is not getattr(VAE, name)
+
+
+def _flexible(posterior: Posterior) -> bool:
+    """Whether a posterior of yours may read another number of parameters than it says."""
+    return posterior.__module__ != normal.__module__ and not hasattr(posterior, "num_parameters")
+
+
+def _float_dtype(x: Tensor, model: nn.Module) -> torch.dtype:
+    return x.dtype if x.is_floating_point() else tensor_like(model).dtype
+
+
+def _shown(px_z: Any, mean: bool) -> Tensor:
+    if not mean:
+        return px_z.sample()
     try:
-        return kl_divergence(q, p)
+        shown = px_z.mean
     except NotImplementedError:
-        return None
+        shown = None
+    if shown is None or bool(shown.isnan().all()):  # as torch says it of a Categorical
+        raise ValueError(
+            f"p(x|z), a {type(unwrap(px_z)).__name__}, has no mean; expected mean=False, for draws."
+        )
+    return shown
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
 
 
 def tensor_like(model: nn.Module) -> Tensor:
     """A tensor of the model's device and dtype: a parameter, if it has one."""
     return next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-
-
-@contextmanager
-def values_checked(model: nn.Module) -> Iterator[None]:
-    """Let `draw` skip its look at the values of x, for loops that checked all data before."""
-    before = getattr(model, "_values_checked", None)
-    if before is None:  # a model of yours, which makes its own checks
-        yield
-        return
-    model._values_checked = True  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        model._values_checked = before
 
 
 @contextmanager
@@ -284,89 +373,66 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-@torch.no_grad()
-def likelihood_of(model: nn.Module) -> Distribution:
-    """p(x|z) at z = 0: tells which likelihood a model has."""
+@contextmanager
+def seeded(model: nn.Module, seed: int) -> Iterator[None]:
+    """Seed torch's generators, in eval mode and without torch's validation of arguments.
+
+    Random state, mode and validation are put back at the end.
+    """
     like = tensor_like(model)
-    with in_eval_mode(model):
-        z = like.new_zeros(1, model.latent_dim)  # type: ignore[call-overload]
-        return model.decode(z)  # type: ignore[operator]
+    devices = [like.device] if like.is_cuda else []
+    with in_eval_mode(model), torch.random.fork_rng(devices=devices), unvalidated():
+        torch.manual_seed(seed)
+        yield
 
 
-def mlp_vae(
-    latent_dim: int,
-    hidden: Sequence[int] = (400,),
-    *,
-    x_shape: Sequence[int] = (1, 28, 28),
-    activation: str = "relu",
-    norm: str | None = None,
-    likelihood: Likelihood = bernoulli,
-    prior: Distribution | nn.Module | None = None,
-) -> VAE:
-    """A VAE whose encoder and decoder are multilayer perceptrons, mirrored.
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """Switch torch's look at every distribution's arguments off: for loops, which checked."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
-    hidden: the encoder's hidden sizes, from x to z. Activations and norms are those of
-    `vaelib.nets.mlp`. Raises ValueError for sizes that are not positive whole numbers.
+
+@torch.no_grad()
+def likelihood_of(model: nn.Module, x: Data | None = None, y: Any = None) -> Distribution:
+    """p(x|z) as the model returns it, for two examples of x: tells which likelihood it has.
+
+    y: their labels, where not in x; a model with labels = "learnt" is handed none. Without x, of
+    one z from the prior. In eval mode; the random state is left as it was.
     """
-    latent_dim = positive_int("latent_dim", latent_dim)
-    x_shape, hidden = tuple(x_shape), tuple(hidden)
-    num_pixels = math.prod(x_shape)
-    encoder = nn.Sequential(
-        nn.Flatten(), *mlp((num_pixels, *hidden, 2 * latent_dim), activation, norm)
-    )
-    out_shape = decoder_shape(likelihood, x_shape)
-    decoder = nn.Sequential(
-        *mlp((latent_dim, *reversed(hidden), math.prod(out_shape)), activation, norm),
-        nn.Unflatten(1, out_shape),
-    )
-    model = VAE(encoder, decoder, latent_dim, likelihood, prior, x_shape)
-    model.architecture = {
-        "factory": "mlp_vae",
-        "latent_dim": latent_dim,
-        "hidden": list(hidden),
-        "x_shape": list(x_shape),
-        "activation": activation,
-        "norm": norm,
-    }
-    return model
-
-
-def conv_vae(
-    latent_dim: int,
-    channels: Sequence[int] = (32, 64),
-    *,
-    blocks: int = 0,
-    x_shape: Sequence[int] = (1, 28, 28),
-    activation: str = "silu",
-    likelihood: Likelihood = bernoulli,
-    prior: Distribution | nn.Module | None = None,
-) -> VAE:
-    """A VAE whose encoder and decoder are convolutional, mirrored; x_shape is (C, H, W).
-
-    - channels: of the encoder's stages, each half as high and wide as the one before.
-    - blocks: residual blocks a stage. See `vaelib.nets.conv_encoder`, also for the errors.
-    """
-    latent_dim = positive_int("latent_dim", latent_dim)
-    x_shape, channels = tuple(x_shape), tuple(channels)
-    encoder = conv_encoder(x_shape, 2 * latent_dim, channels, blocks, activation)
-    out_shape = decoder_shape(likelihood, x_shape)
-    decoder = conv_decoder(latent_dim, out_shape, channels, blocks, activation)
-    model = VAE(encoder, decoder, latent_dim, likelihood, prior, x_shape)
-    model.architecture = {
-        "factory": "conv_vae",
-        "latent_dim": latent_dim,
-        "channels": list(channels),
-        "blocks": blocks,
-        "x_shape": list(x_shape),
-        "activation": activation,
-    }
-    return model
-
-
-def decoder_shape(likelihood: Likelihood, x_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that a decoder's output must have for a likelihood of x of shape x_shape."""
-    num_channels = getattr(likelihood, "num_channels", None)
-    return x_shape if num_channels is None else (num_channels(x_shape[0]), *x_shape[1:])
+    if x is None:
+        with seeded(model, 0):
+            return model.generate(1)[0]  # type: ignore[operator]
+    y = labels_of(model, x, y)
+    y = None if y is None else y[:2]
+    x = as_tensor(x)
+    check_shape(x, getattr(model, "x_shape", None))
+    few = x[:2]
+    try:
+        with seeded(model, 0):
+            if isinstance(model, VAE):
+                few = model.prepare(few)
+                px_z = model.infer(few, 1, None, model.prepare_labels(y, len(few)))[0]
+            else:
+                px_z = model(few, 1, **({} if y is None else {"y": y})).px_z
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"The model failed on two examples of data of shape {list(x.shape)}, {x.dtype} "
+            f"({_first_line(error)}); expected data such as it is made for: reshape, or change "
+            "the model."
+        ) from error
+    if px_z is None:
+        raise ValueError(
+            f"The Draw of {type(model).__name__} says no p(x|z); expected one: build it with "
+            "vaelib.Draw.of(x, px_z, latent)."
+        )
+    return px_z
 
 
 def device() -> torch.device:
@@ -389,4 +455,4 @@ def positive_int(name: str, value: int) -> int:
     return int(value)
 
 
-__all__ = ["VAE", "Draw", "conv_vae", "device", "is_bernoulli", "mlp_vae"]
+__all__ = ["VAE", "device"]

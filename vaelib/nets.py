@@ -1,9 +1,12 @@
 """Networks: plain `nn.Sequential`s, so that a reader can print one and see all of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -14,6 +17,50 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "softplus": nn.Softplus,
 }
+
+
+# What networks are called under: None, or the dtype of autocast. `fit` sets it, `call` reads it.
+_autocast: torch.dtype | None = None
+
+
+def call(network: nn.Module, *inputs: Tensor) -> Any:
+    """network(*inputs), in the precision that `fit` was asked for.
+
+    Under precision="bf16" the network alone runs under autocast: its outputs (a tensor, or a tuple
+    of them) come back in the network's own dtype, so that densities keep theirs. A model that
+    writes `infer` calls its networks by this.
+    """
+    if _autocast is None:
+        return network(*inputs)
+    with torch.autocast(inputs[0].device.type, _autocast):
+        outputs = network(*inputs)
+    dtype = next((p.dtype for p in network.parameters()), inputs[0].dtype)
+    if isinstance(outputs, Tensor):
+        return outputs.to(dtype)
+    return tuple(t.to(dtype) if t.is_floating_point() else t for t in outputs)
+
+
+@contextmanager
+def autocast(dtype: torch.dtype | None) -> Iterator[None]:
+    """Let `call` run networks under autocast to dtype; None for their own."""
+    global _autocast
+    before, _autocast = _autocast, dtype
+    try:
+        yield
+    finally:
+        _autocast = before
+
+
+class Flatten(nn.Flatten):
+    """nn.Flatten, and counts (int64) become floats of the model's dtype: what an `mlp` takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("like", torch.empty(0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return x if x.is_floating_point() else x.to(self.like.dtype)  # type: ignore[arg-type]
 
 
 def mlp(sizes: Sequence[int], activation: str = "relu", norm: str | None = None) -> nn.Sequential:

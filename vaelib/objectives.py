@@ -1,9 +1,10 @@
-"""Objectives: functions of a `Draw`, maximised, one number an example.
+"""Objectives: functions (or modules) of a `Draw`, maximised, one number an example.
 
     objective(draw) -> [B], in nats, higher is better;   loss = -objective(draw).mean()
 
-An objective may take a second argument named `step`, a 0-d tensor, for schedules. Introduced in
-book/foundations/03_elbo.ipynb.
+An objective may take a second argument named `step`, a 0-d tensor, for schedules. It may return
+{term: [B]}: their sum is maximised, and `fit` logs each. One that is an `nn.Module` has its
+parameters trained with the model's. Introduced in book/foundations/03_elbo.ipynb.
 """
 
 import math
@@ -12,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal, Normal
 
-from .distributions import unwrap
-from .model import Draw
+from .draw import Draw, Latent, latents_of
 
+Objective = Callable[..., Tensor | dict[str, Tensor]]
 Weight = float | Callable[[Tensor], Tensor]
 
 
@@ -59,10 +60,10 @@ def elbo(
     elif free_bits:
         raise ValueError("free_bits needs the analytic KL of each latent, and this draw has none.")
     else:
-        kl = (draw.log_qz_x - draw.log_pz).mean(0)
+        kl = draw.mean(draw.log_qz_x - draw.log_pz)
     if capacity is not None:
         kl = (kl - _weight("capacity", capacity, step)).abs()
-    return draw.log_px_z.mean(0) - _weight("beta", beta, step) * kl
+    return draw.mean(draw.log_px_z) - _weight("beta", beta, step) * kl
 
 
 @dataclass(frozen=True)
@@ -105,32 +106,62 @@ def _weight(name: str, value: Weight, step: Tensor | None) -> Tensor | float:
 
 
 def iwae(draw: Draw) -> Tensor:
-    """Importance-weighted bound, the log of the mean of w over the K draws: [B], nats.
+    """Importance-weighted bound, the log of the mean of w over the draws: [B], nats.
 
     The sampled ELBO at K = 1; tighter, in expectation, with every further draw (Burda, Grosse &
-    Salakhutdinov, ICLR 2016, Theorem 1, https://arxiv.org/abs/1509.00519).
+    Salakhutdinov, ICLR 2016, Theorem 1, https://arxiv.org/abs/1509.00519). Of values that are
+    listed it is log p(x) itself, which teaches their q nothing: `fit` then refuses it.
     """
-    log_w = draw.log_w
-    return torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
+    by_sample = draw.log_w_by_sample
+    return torch.logsumexp(by_sample, dim=0) - math.log(len(by_sample))
 
 
 def stl(draw: Draw) -> Tensor:
     """The sampled ELBO, by another gradient: sticking the landing. [B], nats.
 
     q's parameters act through the draws z alone; the gradient of log q(z|x) at fixed z, of mean
-    zero, is left out. So the gradient's variance falls to nothing where q is exact (Roeder, Wu &
-    Duvenaud, NeurIPS 2017, https://arxiv.org/abs/1703.09194, Equation 8). Raises ValueError for a
-    posterior that is not a Normal of independent latents.
+    zero, is left out of every latent that is drawn. So the gradient's variance falls to nothing
+    where a single layer's q is exact (Roeder, Wu & Duvenaud, NeurIPS 2017,
+    https://arxiv.org/abs/1703.09194, Equation 8). A listed q has an exact gradient already.
+
+    Raises:
+        ValueError: for a posterior whose parameters it cannot hold still: it knows Normal, Laplace
+            and MultivariateNormal, also in Independent.
     """
-    q = unwrap(draw.qz_x)
-    if type(q) is not Normal:
+    log_qz_x = sum(_stopped(latent).log_prob(latent.z) for latent in latents_of(draw))
+    return draw.mean(draw.log_px_z + draw.log_pz - log_qz_x)
+
+
+# What rebuilds a distribution, by exact type: a subclass may have a log_prob of its own.
+PARAMETERS = {
+    Normal: ("loc", "scale"),
+    Laplace: ("loc", "scale"),
+    MultivariateNormal: ("loc", "scale_tril"),
+}
+
+
+def _stopped(latent: Latent) -> Distribution:
+    """The latent's q with its parameters held still, where they have a gradient by the draw."""
+    q = latent.q
+    if latent.values > 1 or latent.point:
+        return q
+    base = q.base_dist if type(q) is Independent else q
+    if type(base) not in PARAMETERS:
         raise ValueError(
-            f"stl got a posterior {type(q).__name__}; expected a Normal of independent latents: "
-            "use elbo(draw, analytic=False)."
+            f"stl got a posterior {type(base).__name__}; expected one of "
+            f"{', '.join(kind.__name__ for kind in PARAMETERS)}, whose parameters it can hold "
+            "still: use elbo(draw, analytic=False)."
         )
-    stopped = Normal(q.loc.detach(), q.scale.detach(), validate_args=False)
-    log_qz_x = stopped.log_prob(draw.z).sum(-1)
-    return (draw.log_px_z + draw.log_pz - log_qz_x).mean(0)
+    parameters = {name: getattr(base, name).detach() for name in PARAMETERS[type(base)]}
+    stopped: Distribution = type(base)(**parameters, validate_args=False)
+    if base is q:
+        return stopped
+    return Independent(stopped, q.reinterpreted_batch_ndims, validate_args=False)  # type: ignore[attr-defined]
+
+
+def total(value: Tensor | dict[str, Tensor]) -> Tensor:
+    """What is maximised of what an objective returned: [B], the sum of its terms if it has any."""
+    return value if isinstance(value, Tensor) else sum(value.values(), torch.zeros(()))
 
 
 __all__ = ["cyclical", "elbo", "iwae", "linear", "stl"]

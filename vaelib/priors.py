@@ -29,7 +29,7 @@ class FlowPrior(nn.Module):
                 f"FlowPrior got latent_dim={latent_dim}; expected at least 2, one half to move by "
                 "the other."
             )
-        self.latent_dim = latent_dim
+        self.latent_dim, self.hidden, self.num_layers = latent_dim, hidden, num_layers
         half = latent_dim // 2
         self.halves = [slice(None, half), slice(half, None)]
         self.nets = nn.ModuleList()

@@ -156,7 +156,7 @@ def test_binarize_twice_is_harmless_and_seeded():
         (torch.full((3, 4), torch.nan), ValueError, "missing pixels"),
         (torch.zeros(0, 4), ValueError, "no examples"),
         (torch.eye(4).to(torch.uint8), ValueError, "binary already"),
-        (torch.zeros(3, 4, dtype=torch.int64), TypeError, "torch.int64"),
+        (torch.full((3, 4), 7), TypeError, r"torch.int64 from 7 to 7.* convert with"),
         ("digits.png", TypeError, "str; expected Images"),
         (np.array(["a", "b"]), TypeError, "array of <U1"),
     ],
