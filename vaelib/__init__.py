@@ -6,14 +6,20 @@ The public names, in the order in which a reader meets them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import data, evaluate, likelihoods, nets, optimizers, priors
+from . import data, evaluate, likelihoods, nets, objectives, optimizers, posteriors, priors
+from .callbacks import EarlyStopping
+from .check import check_model
+from .draw import Draw, Latent
 from .estimates import Estimate, log_marginal
 from .evaluate import Report, report
+from .factories import conv_vae, mlp_vae
+from .history import History
 from .io import load, save
 from .likelihoods import bernoulli, gaussian
-from .model import VAE, Draw, conv_vae, device, mlp_vae
+from .model import VAE, device
+from .nonfinite import NonFiniteError
 from .objectives import elbo, iwae, stl
-from .train import History, NonFiniteError, fit
+from .train import fit
 from .verdict import Verdict
 
 if TYPE_CHECKING:
@@ -26,12 +32,15 @@ __version__ = "0.1.0"
 __all__ = [
     "VAE",
     "Draw",
+    "EarlyStopping",
     "Estimate",
     "History",
+    "Latent",
     "NonFiniteError",
     "Report",
     "Verdict",
     "bernoulli",
+    "check_model",
     "conv_vae",
     "data",
     "device",
@@ -46,8 +55,10 @@ __all__ = [
     "log_marginal",
     "mlp_vae",
     "nets",
+    "objectives",
     "optimizers",
     "plots",
+    "posteriors",
     "priors",
     "report",
     "save",

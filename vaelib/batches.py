@@ -1,123 +1,133 @@
-"""Batches for `fit`: rows of data that live on the device, or that a DataLoader brings.
+"""Batches for `fit`: who draws bits and noise, and who takes a process's share.
 
-Data that fit are kept on the model's device as they came (MNIST as uint8), and a batch is an
-index into them. A memory-mapped array, or any `torch.utils.data.Dataset`, is read a batch at a
-time. Both give the same batches for the same order.
+Introduced in book/foundations/06_training.ipynb.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .data import Data, check_data
-
-SAMPLED = 256  # examples that stand for a data set too large to be read twice
-
-
-class Resident:
-    """Data on the model's device, checked once, before the first step."""
-
-    def __init__(self, data: Data, px_z: Distribution, device: torch.device) -> None:
-        x = check_data(data, px_z)
-        self.fingerprint = _fingerprint(x, len(x))
-        self.x = x.to(device)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The rows of each index, [b, ...], in order."""
-        sizes = [len(index) for index in indices]
-        for index in torch.cat(list(indices)).to(self.x.device).split(sizes):
-            yield self.x.index_select(0, index)
+from .arrays import scale_pixels
+from .distributions import is_bernoulli
+from .model import tensor_like
+from .settings import Settings
+from .sources import Resident, Streamed
+from .workers import Workers
 
 
-class Streamed:
-    """Data read as they are needed, each batch checked on the CPU before it moves."""
+@dataclass(frozen=True)
+class Batch:
+    """What this process computes of a batch of `size` examples.
+
+    weight: 1, or 0 where the share is a row that is not its own (see `Workers.share`).
+    """
+
+    x: Tensor  # [b, ...], bits drawn
+    y: Tensor | None
+    noise: Tensor | None  # [K, b, noise_dim]
+    size: int
+    weight: float
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """Parts of at most `size` rows."""
+        for start in range(0, len(self.x), size):
+            rows = slice(start, start + size)
+            yield Batch(
+                self.x[rows],
+                None if self.y is None else self.y[rows],
+                None if self.noise is None else self.noise[:, rows],
+                self.size,
+                self.weight,
+            )
+
+
+class Batches:
+    """The batches of a run, an epoch at a time, and all the randomness that is `fit`'s own.
+
+    The order of the examples, ink, and noise for models that take it (`noise_dim`). Every process
+    draws the whole batch's and uses its own share, so that many give what one gives.
+    """
 
     def __init__(
-        self, data: Dataset[Any] | np.memmap, px_z: Distribution, device: torch.device
+        self,
+        source: Resident | Streamed,
+        model: nn.Module,
+        px_z: Distribution,
+        settings: Settings,
+        workers: Workers,
     ) -> None:
-        self.dataset = _Rows(data) if isinstance(data, np.memmap) else data
-        self.px_z, self.device = px_z, device
-        if isinstance(data, IterableDataset) or not hasattr(self.dataset, "__len__"):
-            raise TypeError(
-                f"The data are a {type(data).__name__}, which has no length; expected a Dataset "
-                "with __len__ and __getitem__, since every epoch takes a new order."
-            )
-        count = len(self)
-        if count == 0:
-            raise ValueError("The data set has no examples; expected at least 1.")
-        few = min(count, SAMPLED)
-        spread = torch.arange(few) * (count - 1) // max(1, few - 1)
-        with torch.random.fork_rng(devices=[]):  # a data set may draw at random
-            torch.manual_seed(0)
-            sample = torch.cat([self._checked(rows) for rows in self._loader(spread.split(64), 0)])
-        self.fingerprint = _fingerprint(sample, count)
+        self.source, self.workers = source, workers
+        self.batch_size = min(settings.batch_size, len(source))
+        self.num_samples = settings.num_samples
+        self.per_epoch = math.ceil(len(source) / self.batch_size)
+        like = tensor_like(model)
+        self.dtype, self.device = like.dtype, like.device
+        self.noise_dim: int | None = getattr(model, "noise_dim", None)
+        self.bits = is_bernoulli(px_z)
+        self.missing = getattr(model, "missing", False)
+        self.orders = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator(self.device).manual_seed(settings.seed + 2**31)
+        self.order: tuple[Tensor, ...] = ()  # the examples of each batch of this epoch
+        self.order_state = self.orders.get_state()  # from which it was drawn
 
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+    @property
+    def share(self) -> int:
+        """How many rows of a whole batch are this process's."""
+        rows, _ = self.workers.share(self.batch_size)
+        return rows.stop - rows.start
 
-    def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The rows of each index, [b, ...], in order, read ahead where there is a GPU to feed."""
-        loader = self._loader(indices, num_workers=2 if self.device.type == "cuda" else 0)
-        for index, rows in zip(indices, loader):
-            try:
-                x = self._checked(rows)
-            except (TypeError, ValueError) as error:
-                raise type(error)(
-                    f"{error} These are examples {index[:8].tolist()} and so on, a batch of "
-                    f"{len(index)}."
-                ) from error
-            yield x.to(self.device, non_blocking=True)
+    def epoch(self, done: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, in an order of its own, but for the first `done`."""
+        self.order_state = self.orders.get_state()
+        order = torch.randperm(len(self.source), generator=self.orders)
+        self.order = order.split(self.batch_size)
+        left = self.order[done:]
+        mine = [index[self.workers.share(len(index))[0]] for index in left]
+        for index, (x, y) in zip(left, self.source.batches(mine)):
+            share, weight = self.workers.share(len(index))
+            noise = self._noise(len(index))
+            x = self._ink(x, len(index), share) if self.bits else scale_pixels(x, self.dtype)
+            yield Batch(x, y, None if noise is None else noise[:, share], len(index), weight)
 
-    def _loader(self, indices: Sequence[Tensor], num_workers: int) -> DataLoader[Any]:
-        return DataLoader(
-            self.dataset,
-            batch_sampler=(index.tolist() for index in indices),  # a batch's numbers at a time
-            num_workers=num_workers,
-            pin_memory=self.device.type == "cuda",
-            # The caller's is not to move; another order makes a random data set draw anew.
-            generator=torch.Generator().manual_seed(hash(tuple(indices[0].tolist()))),
-        )
+    def _noise(self, n: int) -> Tensor | None:
+        """Standard normals for the whole batch, [K, n, noise_dim]."""
+        if self.noise_dim is None:
+            return None
+        shape = (self.num_samples, n, self.noise_dim)
+        return torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
 
-    def _checked(self, rows: Any) -> Tensor:
-        x = rows[0] if isinstance(rows, list | tuple) else rows  # (images, labels)
-        return check_data(x, self.px_z, whole=False)
+    def _ink(self, grey: Tensor, n: int, share: slice) -> Tensor:
+        """This process's share, its pixels drawn by its part of the whole batch's words."""
+        count = n * math.prod(grey.shape[1:])
+        longs = torch.empty(math.ceil(count / 4), dtype=torch.int64, device=self.device)
+        longs.random_(-(2**63), None, generator=self.generator)  # all 64 bits are random
+        words = longs.view(torch.int16)[:count].view(n, *grey.shape[1:])
+        ink = draw_ink(grey, self.dtype, words[share])
+        return torch.where(grey.isnan(), torch.nan, ink) if self.missing else ink
 
+    def state(self) -> dict[str, Tensor]:
+        """What it takes to go on in the midst of this epoch."""
+        return {"order": self.order_state, "noise": self.generator.get_state()}
 
-class _Rows(Dataset[Tensor]):
-    """A memory-mapped array, of which a batch is read at once."""
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave: the next `epoch` has the same order."""
+        self.orders.set_state(state["order"])
+        self.order_state = state["order"]
+        self.generator.set_state(state["noise"])
 
-    def __init__(self, array: np.memmap) -> None:
-        self.array = array
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitems__(self, index: list[int]) -> list[Tensor]:
-        return list(torch.from_numpy(self.array[index]))  # fancy indexing copies: no memmap left
-
-
-def open_data(
-    data: Data | Dataset[Any], px_z: Distribution, device: torch.device
-) -> Resident | Streamed:
-    """The data as something that gives batches on the device."""
-    if isinstance(data, np.memmap | Dataset):
-        return Streamed(data, px_z, device)
-    return Resident(data, px_z, device)
+    def end_epoch(self) -> None:
+        """From here on `state` is of the next epoch."""
+        self.order_state = self.orders.get_state()
 
 
 def draw_ink(grey: Tensor, dtype: torch.dtype, words: Tensor) -> Tensor:
     """Binary pixels, P(ink) = grey / 255 to 2^-16, 0 and 255 exact: {0, 1} of dtype.
 
-    grey: uint8, or floats in [0, 1]. words: uniform int16, of the same shape: sixteen bits a
+    grey: uint8, or numbers in [0, 1]. words: uniform int16, of the same shape: sixteen bits a
     pixel, a twentieth of the time that `torch.bernoulli` takes on a CPU.
     """
     if grey.dtype == torch.uint8:
@@ -130,8 +140,3 @@ def draw_ink(grey: Tensor, dtype: torch.dtype, words: Tensor) -> Tensor:
         chance, uniform = grey, words.to(torch.float32).add_(2**15 + 0.5).div_(2**16)
     ink = torch.empty(grey.shape, dtype=dtype, device=grey.device)
     return torch.lt(uniform, chance, out=ink)  # seven times faster than by way of bool
-
-
-def _fingerprint(x: Tensor, count: int) -> str:
-    content = x.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-    return f"{[count, *x.shape[1:]]} {hashlib.sha256(content.data).hexdigest()[:16]}"

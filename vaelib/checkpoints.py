@@ -59,8 +59,14 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, ValueError | TypeError) and self.last is not None:
+            if self.last == self._path(0):  # refused before its first step: it leaves no run behind
+                self.last.unlink(missing_ok=True)
         self.lock.close()  # lets go of the folder
+
+    def _path(self, step: int) -> Path:
+        return self.out / f"step_{step:09d}.safetensors"
 
     def paths(self) -> list[Path]:
         """The checkpoints in the folder, the oldest first."""
@@ -96,7 +102,7 @@ class Checkpoints:
 
     def write(self, step: int, tensors: Mapping[str, Tensor], description: dict[str, Any]) -> None:
         """Add the state after `step` updates; then remove all but the last two."""
-        path = self.out / f"step_{step:09d}.safetensors"
+        path = self._path(step)
         for cut in self.out.glob("step_*.part"):  # left by a killed process: room for this one
             cut.unlink()
         write_tensors(path, tensors, description | {"settings": self.settings})

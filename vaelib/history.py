@@ -4,7 +4,7 @@ Introduced in book/foundations/06_training.ipynb.
 """
 
 import csv
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,10 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+TERM = "term: "
+APART = ("terms", "ema")  # no list of an entry an epoch
 
 
 @dataclass
@@ -27,6 +31,7 @@ class History:
     - skipped: updates left out, for a gradient that was not finite or above `skip`.
     - seconds, examples_per_second: the time of the epoch, validation excluded.
     - validation: the mean objective on the validation data (empty without them).
+    - terms: of an objective that returns {term: [B]}, the mean of each, by its name.
     - ema: the averaged weights, a state dict (None without `ema`):
       `model.load_state_dict(history.ema)` puts them into the model.
     """
@@ -43,6 +48,7 @@ class History:
     seconds: list[float] = field(default_factory=list)
     examples_per_second: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=dict)
     ema: dict[str, Tensor] | None = field(default=None, repr=False)
 
     @property
@@ -51,9 +57,10 @@ class History:
         return [-value for value in self.train]
 
     def columns(self) -> dict[str, list[Any]]:
-        """The lists by name, those without an entry left out."""
-        fields = asdict(self) | {"ema": None}
-        return {name: list(values) for name, values in fields.items() if values}
+        """The lists by name, those without an entry left out; a term is "term: name"."""
+        lists = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in APART}
+        lists |= {TERM + name: values for name, values in self.terms.items()}
+        return {name: list(values) for name, values in lists.items() if values}
 
     def append(self, **entries: Any) -> None:
         """Add one entry to each list that is named."""
@@ -63,7 +70,21 @@ class History:
     def extend(self, columns: dict[str, list[Any]]) -> None:
         """Add whole columns, as `columns` gave them."""
         for name, values in columns.items():
-            getattr(self, name).extend(values)
+            if name.startswith(TERM):
+                self.terms.setdefault(name.removeprefix(TERM), []).extend(values)
+            else:
+                getattr(self, name).extend(values)
+
+    def to_frame(self) -> "DataFrame":
+        """The lists as columns of a pandas DataFrame. ImportError where pandas is not installed."""
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ImportError(
+                "pandas is not installed; expected it for to_frame: pip install pandas, or use "
+                "to_csv."
+            ) from error
+        return DataFrame(self.columns())
 
     def to_csv(self, path: str | Path) -> None:
         """Write the lists as columns of a CSV file, a row an epoch."""

@@ -20,44 +20,59 @@ class FusedAdam(torch.optim.Adam):
     have gradients and have made the same number of steps.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 1e-3
+    ) -> None:
         super().__init__(parameters, lr=lr, fused=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update; what is not the common case is left to torch."""
-        group, *others = self.param_groups
+        if closure is not None or not all(map(self._is_common, self.param_groups)):
+            return self._torchs_step(closure)
+        for group in self.param_groups:
+            parameters = group["params"]
+            states = [self.state[p] for p in parameters]
+            count = states[0]["step"]
+            count += 1
+            torch._fused_adam_(
+                parameters,
+                [p.grad for p in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [count] * len(states),
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+        return None
+
+    def _is_common(self, group: dict[str, Any]) -> bool:
+        """Whether all of a group have gradients, on a CPU, and one count of their steps."""
         parameters = group["params"]
-        states = [self.state[p] for p in parameters]
-        count = states[0].get("step")  # one tensor, shared by all the states
-        common = not others and closure is None and count is not None and count.device.type == "cpu"
-        if not common or any(
-            p.grad is None or s.get("step") is not count for p, s in zip(parameters, states)
-        ):
-            for state in filter(None, states):
-                state["step"] = state["step"].clone()
-            result = super().step(closure)
+        count = self.state[parameters[0]].get("step")
+        return (
+            count is not None
+            and count.device.type == "cpu"
+            and all(p.grad is not None and self.state[p].get("step") is count for p in parameters)
+        )
+
+    def _torchs_step(self, closure: Callable[[], Any] | None) -> Any:
+        """Torch's own step; then the counts of a group are one tensor again, where equal."""
+        groups = [[self.state[p] for p in group["params"]] for group in self.param_groups]
+        for state in filter(None, (state for states in groups for state in states)):
+            state["step"] = state["step"].clone()
+        result = super().step(closure)
+        for states in groups:
             if all(states) and len({float(state["step"]) for state in states}) == 1:
                 for state in states:
                     state["step"] = states[0]["step"]
-            return result
-        count += 1
-        torch._fused_adam_(
-            parameters,
-            [p.grad for p in parameters],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [count] * len(states),
-            lr=group["lr"],
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
-        return None
+        return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -72,36 +87,42 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float = 0.03,
         adam_lr: float = 3e-3,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
-        parameters = list(parameters)
-        groups = [
-            {"params": [p for p in parameters if _is_matrix(p)], "lr": lr},
-            {"params": [p for p in parameters if not _is_matrix(p)], "lr": adam_lr},
-        ]
+        given: list[Any] = list(parameters)
+        groups = []
+        for group in given if isinstance(given[0], dict) else [{"params": given}]:
+            for rate, matrices in ((lr, True), (adam_lr, False)):
+                own = [p for p in group["params"] if _is_matrix(p) == matrices]
+                groups.append(group | {"params": own, "lr": rate, "matrices": matrices})
         defaults = {"lr": lr, "adam_lr": adam_lr, "momentum": momentum, "betas": betas}
         super().__init__(groups, defaults)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
-        matrices, others = self.param_groups
-        for p in matrices["params"]:
+        for group in self.param_groups:
+            (self._step_matrices if group["matrices"] else self._step_others)(group)
+
+    def _step_matrices(self, group: dict[str, Any]) -> None:
+        for p in group["params"]:
             if p.grad is None:
                 continue
             state = self.state[p]
             if not state:
                 state["average"] = torch.zeros_like(p)
-            state["average"].lerp_(p.grad, 1 - matrices["momentum"])
-            update = p.grad.lerp(state["average"], matrices["momentum"]).flatten(1)
+            state["average"].lerp_(p.grad, 1 - group["momentum"])
+            update = p.grad.lerp(state["average"], group["momentum"]).flatten(1)
             tall = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-            p.add_(orthogonalized(update).view_as(p), alpha=-matrices["lr"] * tall)
-        beta1, beta2 = others["betas"]
-        for p in others["params"]:
+            p.add_(orthogonalized(update).view_as(p), alpha=-group["lr"] * tall)
+
+    def _step_others(self, group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        for p in group["params"]:
             if p.grad is None:
                 continue
             state = self.state[p]
@@ -111,7 +132,7 @@ class Muon(torch.optim.Optimizer):
             state["mean"].lerp_(p.grad, 1 - beta1)
             state["square"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
             scale = (state["square"] / (1 - beta2 ** state["count"])).sqrt_().add_(1e-8)
-            rate = others["lr"] / (1 - beta1 ** state["count"])
+            rate = group["lr"] / (1 - beta1 ** state["count"])
             p.addcdiv_(state["mean"], scale, value=-rate)
 
 

@@ -5,6 +5,7 @@ PyTorch's DistributedDataParallel averages the gradients; here stands only who c
 
 import atexit
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -67,6 +68,12 @@ class Workers:
             dist.all_reduce(flags)
             return bool(flags)
         return flag
+
+    def copy(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values, in place."""
+        if self.size > 1:
+            for t in tensors:
+                dist.broadcast(t, src=0)
 
     def tell(self, value: Any) -> Any:
         """The first process's value, in every process."""

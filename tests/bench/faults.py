@@ -20,7 +20,7 @@ STEPS = 10
 
 def main():
     if "without" in sys.argv:
-        vaelib.train._freed_memory_kept = nullcontext
+        vaelib.train.freed_memory_kept = nullcontext
     torch.set_num_threads(1)
     case = {"images": "colour", "net": "conv", "batch_size": 128, "device": "cpu"}
     case |= {"examples": 128 * STEPS, "epochs": 4}

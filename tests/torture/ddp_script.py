@@ -43,22 +43,12 @@ class OwnModel(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.inner = vaelib.mlp_vae(2, (16,), x_shape=(1, 4, 4)).double()
-        self.decode = self.inner.decode
 
     def forward(self, x, num_samples=1):
         qz_x = self.inner.encode(x)
         z = qz_x.rsample((num_samples,))
         pz = Independent(Normal(torch.zeros_like(z[0]), 1.0), 1)
-        parts = -0.5 * (1 + qz_x.variance.log() - qz_x.mean**2 - qz_x.variance)
-        return vaelib.model.Draw(
-            x=x,
-            z=z,
-            log_px_z=self.decode(z).log_prob(x),
-            log_pz=pz.log_prob(z),
-            log_qz_x=qz_x.log_prob(z),
-            qz_x=qz_x,
-            kl_parts=parts,
-        )
+        return vaelib.Draw.of(x, self.inner.decode(z), vaelib.Latent(z, qz_x, pz))
 
 
 class OwnDraw(vaelib.VAE):
@@ -85,11 +75,35 @@ def warmed(draw, step):
     return draw.log_px_z.mean(0) - (step / 20).clamp(max=1) * draw.kl
 
 
+class Weighted(nn.Module):
+    """An objective with a parameter of its own, and terms."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+
+    def forward(self, draw, step):
+        fit = draw.log_px_z.mean(0) - self.temperature.exp() * draw.kl
+        return {"fit": fit, "price": -((self.temperature - 0.1 * step) ** 2).expand(len(draw.x))}
+
+
 def bad_for_some(draw):
     """Not finite wherever an image's first pixel is ink and its next three are not."""
     first = draw.x[:, 0, 0]
     bad = (first[:, 0] == 1) & (first[:, 1:].sum(1) == 0)
     return vaelib.elbo(draw) + torch.where(bad, float("nan"), 0.0)
+
+
+def stopping_at(epoch):
+    """Ends the run after that epoch, with other weights than training left."""
+
+    def callback(model, history):
+        if history.epoch[-1] == epoch:
+            with torch.no_grad():
+                next(model.parameters()).mul_(0.5)
+        return history.epoch[-1] == epoch
+
+    return callback
 
 
 def killing(draw, step):
@@ -148,6 +162,16 @@ CASES = {
     "unused": lambda: (with_unused_parameters(), grey(201), {"epochs": 1}),
     "own model": lambda: (OwnModel(), grey(201), {"num_samples": 2}),
     "own draw": lambda: (own_draw(), grey(201), {}),
+    "objective with a parameter": lambda: (
+        model_of(),
+        grey(201),
+        {"objective": Weighted(), "clip": 1.0, "validation": grey(20).double() / 255},
+    ),
+    "stopped early": lambda: (
+        model_of(),
+        grey(201),
+        {"validation": grey(20).double() / 255, "callback": stopping_at(2), "ema": 0.9},
+    ),
     "killed": lambda: (
         model_of(),
         grey(201),
@@ -174,6 +198,8 @@ def run(name, folder):
         return {"indices": error.indices}, {"error": str(error)}
     tensors = dict(model.state_dict())
     tensors |= {f"ema.{name}": t for name, t in (history.ema or {}).items()}
+    if isinstance(keywords.get("objective"), nn.Module):
+        tensors |= keywords["objective"].state_dict(prefix="objective.")
     columns = history.columns()
     del columns["seconds"], columns["examples_per_second"]
     return tensors, columns

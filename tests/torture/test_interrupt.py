@@ -60,6 +60,45 @@ def test_ctrl_c_in_a_run_without_a_folder_says_that_nothing_was_saved(tmp_path):
     assert not run.out.exists()
 
 
+@posix
+@pytest.mark.slow
+def test_sigterm_saves_and_ends_with_143_and_the_same_call_ends_with_the_same_bits(tmp_path, uncut):
+    """What a machine sends that is about to be taken away."""
+    run = Run(tmp_path, save_every=1000)
+    run.start(fresh=True)
+    run.wait_for_step(60)
+    run.send(signal.SIGTERM)
+    assert run.ended() == 143
+    done = run.steps()[-1] + 1
+    assert run.newest_step() == done
+    assert run.stderr.strip().splitlines()[-1] == (
+        f"SIGTERM: Stopped after step {done} of {train_script.STEPS}, and saved "
+        f"{run.checkpoints()[-1]}. Call fit again with the same arguments to go on."
+    )
+    run.finish()
+    assert run.steps()[0] == done
+    assert_same_outcome(run, uncut)
+
+
+@posix
+def test_sigterm_is_held_only_where_nobody_else_waits_for_it(tmp_path):
+    def term(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        vaelib.fit(small(), grey(), epochs=2, callback=term, out=tmp_path)
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert newest(tmp_path).name == "step_000000001.safetensors"
+    caught = []
+    before = signal.signal(signal.SIGTERM, lambda *_: caught.append(1))
+    try:
+        assert vaelib.fit(small(), grey(), epochs=2, callback=term).epoch == [1, 2]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught == [1, 1]
+
+
 class Presses:
     """Presses Ctrl-C in a step, within the objective."""
 

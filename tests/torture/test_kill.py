@@ -104,3 +104,25 @@ def test_runs_killed_in_the_middle_of_a_file_leave_one_cut_file_and_then_none(tm
     run.finish(save_every=1000)  # the rest, sooner
     assert_same_outcome(run, uncut)
     assert not parts(run)
+
+
+def test_a_killed_run_keeps_the_patience_of_its_early_stopping(tmp_path):
+    """The second epoch is the best, so that of four the third is the last, kills or none."""
+    uncut = Run(make(tmp_path / "uncut"), patience=1)
+    uncut.finish()
+    run = Run(make(tmp_path / "killed"), patience=1)
+    per_epoch = train_script.STEPS // train_script.EPOCHS
+    for target in (per_epoch // 2, per_epoch + 5, 2 * per_epoch + 9):
+        run.start()
+        run.wait_for_step(target)
+        run.kill()
+    run.finish()
+    assert run.newest_step() == 3 * per_epoch
+    assert_same_outcome(run, uncut)
+    run.finish()  # a finished run returns at once
+    assert run.steps() == []
+
+
+def make(folder):
+    folder.mkdir()
+    return folder

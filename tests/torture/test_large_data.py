@@ -10,8 +10,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, Te
 from torture import Cut, grey, measured, same_bits, small, state
 
 import vaelib
-from vaelib.batches import Streamed
-from vaelib.model import likelihood_of
+from vaelib.sources import Streamed
 
 KEYWORDS = {"epochs": 3, "batch_size": 30, "num_samples": 2}  # the last batch has 10
 
@@ -182,9 +181,9 @@ def test_a_bad_value_deep_in_a_dataset_is_named_with_its_batch():
 
 
 def test_a_data_set_that_draws_in_worker_processes_draws_anew_each_epoch():
-    rows = Streamed(TensorDataset(grey()), likelihood_of(small()), torch.device("cpu"))
+    rows = Streamed(TensorDataset(grey()), small())
     orders = [torch.randperm(100, generator=torch.Generator().manual_seed(i)) for i in (0, 1, 0)]
-    seeds = [rows._loader(order.split(25), 0).generator.initial_seed() for order in orders]
+    seeds = [rows.loader(order.split(25), 0).generator.initial_seed() for order in orders]
     assert seeds[0] == seeds[2] != seeds[1]
 
 

@@ -354,7 +354,8 @@ def test_fit_draws_each_grey_level_with_its_chance():
 
     class Spy(nn.Linear):
         def forward(self, batch):
-            seen.append(batch.double().sum(0))
+            if self.training:  # and not where fit looks what the model returns
+                seen.append(batch.double().sum(0))
             return super().forward(batch)
 
     torch.manual_seed(0)
@@ -402,7 +403,7 @@ def test_bad_settings_get_one_clear_sentence(x, keywords, error, says):
         (torch.rand(3, 1, 4, 4) - 0.5, ValueError, r"in \[0, 1\]"),
         (torch.full((3, 1, 4, 4), torch.nan), ValueError, "missing pixels"),
         (torch.ones(3, 1, 4, 4, dtype=torch.uint8), ValueError, "binary already"),
-        (torch.ones(3, 1, 4, 4, dtype=torch.int64), TypeError, "int64"),
+        (torch.full((3, 1, 4, 4), 200), TypeError, "int64 from 200 to 200"),
         ("data/mnist", TypeError, "str; expected Images"),
         (None, TypeError, "NoneType; expected Images"),
     ],
