@@ -1,20 +1,21 @@
-"""Estimates: how likely a model finds data, and where the nats go, with their errors.
+"""Estimates: how likely a model finds data, with their errors.
 
 Introduced in book/foundations/05_first_vae.ipynb.
 """
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .data import Data, as_tensor, binarize, check_data
-from .distributions import is_bernoulli, unwrap
-from .model import in_eval_mode, likelihood_of, positive_int, tensor_like, values_checked
+from .arrays import Data, as_tensor, binarize, check_data, labels_of
+from .distributions import is_bernoulli
+from .draw import Draw, latents_of
+from .model import likelihood_of, positive_int, seeded, tensor_like
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,14 @@ class Estimate:
 
     - mean: the average over examples.
     - stderr: its standard error over examples, sd / sqrt(N).
-    - mc_stderr: its Monte Carlo error, by the delta method.
+    - mc_stderr: its Monte Carlo error, by the delta method; 0 where every value is listed.
     - ess [N]: effective sample size, of num_samples.
     - values [N]: log p(x) of each example.
-    - curve: the mean that the first k draws give, for k = num_samples, half of it, a quarter ...
+    - num_samples: samples an example; 1 where every value is listed, since that says it all.
+    - curve: the mean that the first k samples give, for k = num_samples, half of it, a quarter ...
+    - bound: whether it is a lower bound however many samples, as for a quantized code.
+    - conditional: whether it is of log p(x|y).
+    - acceptance: the share of moves that annealed chains made; None for other estimates.
     """
 
     mean: float
@@ -38,10 +43,13 @@ class Estimate:
     data_seed: int | None  # None where nothing was drawn: the data were scored as they are
     seed: int
     curve: dict[int, float] = field(default_factory=dict)
+    bound: bool = False
+    conditional: bool = False
+    acceptance: float | None = None
 
     @property
     def last_gain(self) -> float:
-        """What the last doubling of the draws added to the mean, nats; nan for a single draw.
+        """What the last doubling of the samples added to the mean, nats; nan for a single one.
 
         Where the curve bends as 1 / K, about as much is still missing.
         """
@@ -49,56 +57,164 @@ class Estimate:
         return self.curve[k] - self.curve[k // 2] if k > 1 and self.curve else math.nan
 
     def __repr__(self) -> str:
+        what = "log p(x|y)" if self.conditional else "log p(x)"
         bits = "as given" if self.data_seed is None else f"binarized with seed {self.data_seed}"
         return (
-            f"log p(x) = {self.mean:.2f} +- {self.stderr:.2f} nats (Monte Carlo error "
+            f"{what} = {self.mean:.2f} +- {self.stderr:.2f} nats (Monte Carlo error "
             f"{self.mc_stderr:.3f}; {len(self.values):,} examples, {bits}; "
-            f"K = {self.num_samples:,})"
+            f"K = {self.num_samples:,}"
+            + ("" if self.acceptance is None else f"; {self.acceptance:.0%} of moves accepted")
+            + ("; a lower bound, however many draws)" if self.bound else ")")
         )
 
 
 @torch.no_grad()
 def log_marginal(
-    model: nn.Module, x: Data, num_samples: int = 500, data_seed: int = 0, seed: int = 0
+    model: nn.Module,
+    x: Data,
+    num_samples: int = 500,
+    data_seed: int = 0,
+    seed: int = 0,
+    y: Any = None,
 ) -> Estimate:
     """Importance-sampling estimate of log p(x), nats; a lower bound in expectation.
 
-    x: [N, ...]. Under a Bernoulli likelihood grey pixels are drawn once, with `data_seed`, over
-    the whole array in its order, so that every model is scored on the same bits. Memory does not
-    grow with num_samples; sums are kept in float64 (Burda, Grosse & Salakhutdinov, ICLR 2016,
-    Equation 8; the error is the delta method's, Owen, Monte Carlo, 2013, Section 9.2).
+    Under a Bernoulli likelihood grey pixels are drawn once, with `data_seed`, over the whole array
+    in its order, so that every model is scored on the same bits. Memory does not grow with
+    num_samples; sums are kept in float64 (Burda, Grosse & Salakhutdinov, ICLR 2016, Equation 8;
+    the error is the delta method's, Owen, Monte Carlo, 2013, Section 9.2).
+
+    Args:
+        model: any model of the contract; where all its latents are listed the answer is exact.
+        x: [N, ...].
+        num_samples: samples an example, each with all values that are listed for it.
+        data_seed: of the bits.
+        seed: of the samples.
+        y: labels [N, ...], if not in x, for a model of p(x|y); the estimate is then of that.
+
+    Raises:
+        ValueError: for data that the likelihood does not take, and labels too many or missing.
+        TypeError: for what is not an array.
+
+    Example:
+        >>> import torch, vaelib
+        >>> model = vaelib.mlp_vae(2, (8,), x_shape=(4,))
+        >>> vaelib.log_marginal(model, torch.ones(3, 4), num_samples=10).values.shape
+        torch.Size([3])
     """
     num_samples = positive_int("num_samples", num_samples)
-    px_z = likelihood_of(model)
-    x, drawn = scored(x, px_z, data_seed)
+    data = scored(model, x, y, data_seed)
+    if data.exact:
+        num_samples = 1
 
     log_sums, log_sums_squares = [], []
     marks = sorted({num_samples >> i for i in range(num_samples.bit_length())})
     curve = dict.fromkeys(marks, 0.0)
-    rows = max(1, 2**19 // max(1, x[0].numel()))  # of z at a time: 2 MB of float32 pixels
-    with seeded(model, seed), values_checked(model):
-        for batch in x.split(max(1, rows // num_samples)):
+    rows = 2**19 // max(1, data.x[0].numel())  # of p(x|z) at a time: 2 MB of float32 pixels
+    most = max(1, rows // data.first.values)  # samples
+    with seeded(model, seed):
+        for batch, labels in data.batches(max(1, most // num_samples)):
             log_sum = log_sum_squares = torch.tensor(-math.inf, dtype=torch.float64)
-            for start in range(0, num_samples, rows):
-                k = min(rows, num_samples - start)
-                log_w = model.draw(batch, k).log_w.double().cpu()  # type: ignore[operator]
+            for start in range(0, num_samples, most):
+                k = min(most, num_samples - start)
+                log_w = model(batch, k, **labels).log_w_by_sample.double().cpu()
                 so_far = torch.logaddexp(log_sum, log_w.logcumsumexp(0))  # row i: of start + i + 1
                 for mark in marks:
                     if start < mark <= start + k:
                         values_here = so_far[mark - start - 1] - math.log(mark)
-                        curve[mark] += values_here.sum().item() / len(x)
+                        curve[mark] += values_here.sum().item() / len(data.x)
                 log_sum = so_far[-1]
                 log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))
             log_sums.append(log_sum)
             log_sums_squares.append(log_sum_squares)
     sums = torch.cat(log_sums), torch.cat(log_sums_squares)
-    return summary(*sums, num_samples, drawn, seed, curve)
+    estimate = data.says(summary(*sums, num_samples, data.data_seed, seed, curve))
+    return replace(estimate, mc_stderr=0.0) if data.exact else estimate
 
 
-def scored(x: Data, px_z: Distribution, data_seed: int) -> tuple[Tensor, int | None]:
-    """The data as they are scored, and the seed of their bits: None where none were drawn."""
-    x = check_data(x, px_z)
-    return (binarize(x, data_seed), data_seed) if is_bernoulli(px_z) else (x, None)
+# The data as they are scored ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Data as a model is scored on them, and what the model says of the first example.
+
+    - x [N, ...]: bits drawn, all checked; data_seed: of those bits, None where none were drawn.
+    - y [N, ...]: the labels of a model of p(x|y), else None.
+    - px_z: p(x|z), of two examples, which tells the likelihood; first: the draw of the first one.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    data_seed: int | None
+    px_z: Distribution
+    first: Draw
+    bound: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether one sample says it all: every latent is listed, and no density is a bound."""
+        return all(latent.values > 1 for latent in latents_of(self.first)) and not self.bound
+
+    def head(self, n: int) -> "Scored":
+        """The first n examples."""
+        return replace(self, x=self.x[:n], y=None if self.y is None else self.y[:n])
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """`size` examples at a time, and their labels as the model's keywords."""
+        for start in range(0, len(self.x), size):
+            part = slice(start, start + size)
+            yield self.x[part], {} if self.y is None else {"y": self.y[part]}
+
+    def says(self, estimate: Estimate) -> Estimate:
+        """The estimate, and what kind of one it is."""
+        return replace(estimate, bound=self.bound, conditional=self.y is not None)
+
+
+@torch.no_grad()
+def scored(model: nn.Module, data: Data, y: Any = None, data_seed: int = 0) -> Scored:
+    """Check the data, draw their bits where the likelihood is Bernoulli, and look at the model."""
+    y = labels_of(model, data, y)
+    x = as_tensor(data)
+    px_z = likelihood_of(model, x, y)
+    missing = getattr(model, "missing", False)
+    check_data(x, px_z, missing=missing)
+    bits = is_bernoulli(px_z)
+    if bits:
+        x = binarize(x, data_seed, missing)
+        if next(model.parameters(), None) is not None:  # else the data decide
+            x = x.to(tensor_like(model).dtype)
+    with seeded(model, 0):
+        first = model(x[:1], 1, **({} if y is None else {"y": y[:1]}))
+    return Scored(x, y, data_seed if bits else None, px_z, first, is_bound(model, first))
+
+
+def is_bound(model: nn.Module, draw: Draw) -> bool:
+    """Whether what this model and its draws say of log p(x) is a bound, however many draws."""
+    return draw.is_bound or getattr(getattr(model, "prior", None), "density", "") == "bound"
+
+
+@torch.no_grad()
+def dream(model: nn.Module, y: Tensor | None = None) -> Draw:
+    """The model's draw of an example that it makes up itself: what it is, without data."""
+    with seeded(model, 0):
+        x = model.generate(1, y)[0].sample()  # type: ignore[operator]
+        return model(x, 1, **({} if y is None else {"y": y}))  # type: ignore[no-any-return]
+
+
+def why_not_flat(draw: Draw) -> str:
+    """Why a draw is not of one flat, continuous latent, as half a sentence; "" where it is."""
+    latents = latents_of(draw)
+    z = latents[0].z
+    if len(latents) > 1:
+        return f"this model has {len(latents)} latents"
+    if latents[0].values > 1:
+        return f"this model's latent is one of {latents[0].values} values that are listed"
+    if latents[0].point:
+        return "this model's posterior is a point"
+    if not z.is_floating_point() or z.dim() != 3:
+        return f"this model's z is {z.dtype} {list(z.shape[2:])}".replace("torch.", "")
+    return ""
 
 
 def summary(
@@ -130,134 +246,6 @@ def summary(
         seed=seed,
         curve=curve or {},
     )
-
-
-@contextmanager
-def seeded(model: nn.Module, seed: int) -> Iterator[None]:
-    """Seed torch's generators, in eval mode; put random state and mode back at the end."""
-    like = tensor_like(model)
-    devices = [like.device] if like.is_cuda else []
-    with in_eval_mode(model), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
-@dataclass(frozen=True)
-class Information:
-    """Where the nats go: -ELBO = distortion + rate, rate = mutual information + marginal KL.
-
-    All in nats, averages over examples. The last two are brackets, (low, high): see `information`.
-
-    - rate: E KL(q(z|x) || p(z)); distortion: -E log p(x|z); with their standard errors.
-    - mutual_information: between x and z under q, and the standard error of its low end.
-      marginal_kl: KL(q(z) || p(z)).
-    - kl_parts: the rate of each latent dimension (or layer), where the KL is analytic.
-    - active_units: the latents whose posterior mean varies, see `active_units`.
-    """
-
-    rate: float
-    rate_stderr: float
-    distortion: float
-    distortion_stderr: float
-    elbo_stderr: float
-    mutual_information: tuple[float, float]
-    mutual_information_stderr: float
-    marginal_kl: tuple[float, float]
-    kl_parts: list[float] | None
-    active_units: int
-
-    @property
-    def elbo(self) -> float:
-        """-(rate + distortion), nats."""
-        return -(self.rate + self.distortion)
-
-
-@torch.no_grad()
-def information(
-    model: nn.Module,
-    x: Data,
-    num_samples: int = 8,
-    queries: int = 2000,
-    data_seed: int = 0,
-    seed: int = 0,
-) -> Information:
-    """Rate, distortion, and how much z tells about x: nats, over x [N, ...].
-
-    The aggregate posterior q(z) is unknown; the mixture of the N posteriors stands in for it, at
-    one z for each of the first `queries` examples. With the example's own posterior in the mixture
-    the mutual information comes out low, and never above log N; without it, high; and the rate
-    caps both (Hoffman & Johnson, 2016, http://approximateinference.org/accepted/HoffmanJohnson2016.pdf;
-    the brackets: Poole et al., ICML 2019, https://arxiv.org/abs/1905.06922, Section 2).
-    """
-    px_z = likelihood_of(model)
-    x, _ = scored(x, px_z, data_seed)
-    n = len(x)
-    rates, distortions, parts, firsts, posteriors = [], [], [], [], []
-    with seeded(model, seed), values_checked(model):
-        for batch in x.split(128):
-            draw = model.draw(batch, num_samples)  # type: ignore[operator]
-            kl = draw.kl if draw.kl_parts is not None else (draw.log_qz_x - draw.log_pz).mean(0)
-            rates.append(kl.double().cpu())
-            distortions.append(-draw.log_px_z.double().mean(0).cpu())
-            if draw.kl_parts is not None:
-                parts.append(draw.kl_parts.double().sum(0).cpu())
-            firsts.append(draw.z[0])
-            posteriors.append(draw.qz_x)
-    rate, distortion = torch.cat(rates), torch.cat(distortions)
-    z = torch.cat(firsts)[:queries].unsqueeze(1)
-    log_q = torch.cat([q.log_prob(z).double().cpu() for q in posteriors], 1)  # z_i under q(z|x_j)
-    own = log_q.diagonal().clone()
-    with_own = own - (log_q.logsumexp(1) - math.log(n))
-    without = own - (log_q.fill_diagonal_(-math.inf).logsumexp(1) - math.log(max(1, n - 1)))
-    mean_rate = rate.mean().item()
-    low = min(mean_rate, max(0.0, with_own.mean().item()))
-    high = max(low, min(mean_rate, without.mean().item()))
-    return Information(
-        rate=mean_rate,
-        rate_stderr=standard_error(rate),
-        distortion=distortion.mean().item(),
-        distortion_stderr=standard_error(distortion),
-        elbo_stderr=standard_error(rate + distortion),
-        mutual_information=(low, high),
-        mutual_information_stderr=standard_error(with_own),
-        marginal_kl=(max(0.0, mean_rate - high), max(0.0, mean_rate - low)),
-        kl_parts=(torch.stack(parts).sum(0) / n).tolist() if parts else None,
-        active_units=_num_varying(torch.cat([q.mean for q in posteriors])),
-    )
-
-
-@torch.no_grad()
-def active_units(model: nn.Module, x: Data, threshold: float = 0.01) -> int:
-    """The number of latents whose posterior mean varies over x by more than `threshold`.
-
-    The variance over examples of E[z_d | x], in units of z (Burda, Grosse & Salakhutdinov, ICLR
-    2016, Section 5.3, https://arxiv.org/abs/1509.00519).
-    """
-    return _num_varying(encoded(model, x), threshold)
-
-
-def _num_varying(means: Tensor, threshold: float = 0.01) -> int:
-    return int((means.flatten(1).var(0) > threshold).sum())
-
-
-@torch.no_grad()
-def encoded(model: nn.Module, x: Data) -> Tensor:
-    """The means of q(z|x), [N, D], in eval mode and a batch at a time; x may be grey."""
-    with in_eval_mode(model):
-        means = [model.encode(b).mean for b in as_tensor(x).split(512)]  # type: ignore[operator]
-    return torch.cat(means).flatten(1)
-
-
-def coverage(qz_x: Distribution, z: Tensor, level: float = 0.9) -> Tensor:
-    """How often z lies in the central interval of q, [D]: `level`, where q is the posterior.
-
-    z: [S, B, D], draws from the exact posterior of each example; qz_x: of batch shape [B], with
-    independent dimensions whose `icdf` torch knows, such as a diagonal Gaussian.
-    """
-    tail = torch.full((), (1 - level) / 2, dtype=z.dtype, device=z.device)
-    q = unwrap(qz_x)
-    inside = (z >= q.icdf(tail)) & (z <= q.icdf(1 - tail))
-    return inside.to(z.dtype).flatten(0, -2).mean(0)
 
 
 def standard_error(values: Tensor) -> float:

@@ -3,29 +3,20 @@
 Introduced in book/models/07_evaluation.ipynb.
 """
 
-import json
 import math
 import time
-from dataclasses import asdict, dataclass, field
-from html import escape
-from pathlib import Path
+from collections.abc import Callable
+from typing import ParamSpec
 
 import torch
 from torch import Tensor, nn
 
 from .annealing import ais, bidirectional
-from .data import Data, Images, as_tensor
-from .estimates import (
-    Estimate,
-    Information,
-    active_units,
-    coverage,
-    encoded,
-    information,
-    log_marginal,
-    scored,
-    seeded,
-)
+from .arrays import Data, Images, as_tensor
+from .distributions import support_of
+from .draw import latents_of
+from .estimates import Estimate, Scored, log_marginal, scored
+from .information import Information, active_units, coverage, encoded, information
 from .metrics import (
     DigitNet,
     digit_net,
@@ -35,80 +26,11 @@ from .metrics import (
     nearest_neighbours,
     precision_recall,
 )
-from .model import VAE, likelihood_of
+from .model import seeded
+from .scores import Report, Score
 
-
-@dataclass(frozen=True)
-class Score:
-    """One number of a report: its value, its standard error where it has one, and its unit."""
-
-    group: str
-    name: str
-    value: float
-    stderr: float | None = None
-    unit: str = ""
-    note: str = ""
-
-    def __str__(self) -> str:
-        text = f"{self.value:,.{_digits(self.value, self.stderr)}f}"
-        if self.stderr is not None and math.isfinite(self.stderr):
-            text += f" +- {self.stderr:,.{_digits(self.value, self.stderr)}f}"
-        return f"{text} {self.unit}".rstrip()
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `report` found: `report["nll"].value`, a table in Jupyter, JSON on disk.
-
-    - scores: by name; `warnings`: sentences about what not to trust, and why.
-    - curve: the K-curve, {k: mean log p(x) estimate}; kl_parts: the rate of each latent.
-    - settings: sizes, seeds and draws, what it takes to repeat it; seconds: what it took.
-    """
-
-    scores: dict[str, Score]
-    warnings: list[str]
-    curve: dict[int, float]
-    kl_parts: list[float] | None
-    settings: dict[str, int | None] = field(default_factory=dict)
-    seconds: float = math.nan
-
-    def __getitem__(self, name: str) -> Score:
-        if name not in self.scores:
-            raise KeyError(f"The report has no {name!r}; it has {', '.join(self.scores)}.")
-        return self.scores[name]
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The report as JSON, also written to `path` if there is one."""
-        text = json.dumps(asdict(self), indent=2)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> "Report":
-        """Read what `to_json` wrote."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        content["scores"] = {name: Score(**score) for name, score in content["scores"].items()}
-        content["curve"] = {int(k): value for k, value in content["curve"].items()}
-        return cls(**content)
-
-    def __repr__(self) -> str:
-        lines = [f"{s.group:15} {s.name:30} {s}" for s in self.scores.values()]
-        return "\n".join(lines + [f"! {warning}" for warning in self.warnings])
-
-    def _repr_html_(self) -> str:
-        rows, group = [], None
-        for score in self.scores.values():
-            if score.group != group:
-                group = score.group
-                rows.append(f'<tr><th colspan="3">{escape(group)}</th></tr>')
-            cells = (score.name.replace("_", " "), str(score), score.note)
-            rows.append("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
-        warnings = "".join(f"<li>{escape(warning)}</li>" for warning in self.warnings)
-        head = "".join(f"<th>{name}</th>" for name in ("score", "value", "what it is"))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>" + (
-            f"<ul>{warnings}</ul>" if warnings else ""
-        )
+P = ParamSpec("P")
+Section = tuple[list[Score], list[str]]  # what was measured, and sentences on what was not
 
 
 def report(
@@ -124,95 +46,148 @@ def report(
 ) -> Report:
     """Measure a model: likelihood, information, samples and codes.
 
-    - train, test: Images, or arrays [N, ...] without labels, which leave the codes unscored.
-      Likelihood and information are those of test, all of it.
-    - num_samples: importance samples an image; ais_images: how many images of test annealed
-      importance sampling looks at, as a second opinion; 0 for none.
-    - features: the network in whose features samples are compared: 10,000 of them, or as many as
-      test has. By default the shipped DigitNet, where it gets nine labels of ten in test right.
+    A minute or two for the book's small models on MNIST. What cannot be measured of this model is
+    a sentence in the report's `warnings`, and the rest goes on.
 
-    A minute or two for the book's small models on MNIST. Raises what `log_marginal` raises.
+    Args:
+        model: any model of the contract.
+        train, test: Images, or arrays [N, ...] without labels, which leave the codes unscored.
+            Likelihood and information are those of test, all of it. A model of p(x|y) is handed
+            their labels.
+        num_samples: importance samples an image.
+        ais_images: how many images of test annealed importance sampling looks at, as a second
+            opinion; 0 for none.
+        features: the network in whose features samples are compared: 10,000 of them, or as many
+            as test has. By default the shipped DigitNet, where it gets nine labels of ten in test
+            right.
+        data_seed, seed: of the bits, and of all that is drawn.
+
+    Raises:
+        ValueError: as `log_marginal` does; likewise TypeError.
     """
     started = time.perf_counter()
-    px_z = likelihood_of(model)
-    x, _ = scored(test, px_z, data_seed)
-    scores: list[Score] = []
-    warnings: list[str] = []
-    n = len(x)
-
+    data = scored(model, test, data_seed=data_seed)
     likelihood = log_marginal(model, test, num_samples, data_seed, seed)
     info = information(model, test, data_seed=data_seed, seed=seed)
-    group = "likelihood"
-    scores.append(
+    sections = [_likelihood(data, likelihood, info)]
+    if ais_images and not data.exact:
+        opinion = (model, data.head(ais_images), likelihood, seed)
+        sections.append(_tried("There is no second opinion by annealing", _annealed, *opinion))
+    sections.append(_information(model, data, info))
+    sections.append(
+        _tried("Samples are not scored", _samples, model, test, data.head(10_000), features, seed)
+    )
+    sections.append(_tried("Codes are not scored", _codes, model, train, test, data))
+    settings: dict[str, int | None] = {
+        "num_train": len(as_tensor(train)),
+        "num_test": len(data.x),
+        "num_samples": likelihood.num_samples,
+        "data_seed": likelihood.data_seed,
+        "seed": seed,
+    }
+    return Report(
+        {score.name: score for scores, _ in sections for score in scores},
+        [warning for _, warnings in sections for warning in warnings],
+        likelihood.curve,
+        info.kl_parts,
+        settings,
+        round(time.perf_counter() - started, 1),
+    )
+
+
+def _tried(else_say: str, section: Callable[P, Section], *args: P.args, **kw: P.kwargs) -> Section:
+    """A section, or the sentence why there is none: no part of a report ends the others."""
+    try:
+        return section(*args, **kw)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        return [], [f"{else_say}: {reason.rstrip('.')}."]
+
+
+def _likelihood(data: Scored, found: Estimate, info: Information) -> Section:
+    group, warnings = "likelihood", []
+    what = "log p(x|y)" if found.conditional else "log p(x)"
+    scores = [
         Score(group, "elbo", -info.elbo, info.elbo_stderr, "nats", "-ELBO: an upper bound on NLL")
-    )
-    note = f"-log p(x), K = {num_samples:,}; Monte Carlo error {likelihood.mc_stderr:.3f}"
-    scores.append(Score(group, "nll", -likelihood.mean, likelihood.stderr, "nats", note))
-    if likelihood.last_gain > 0.1:
+    ]
+    note = f"-{what}, K = {found.num_samples:,}; Monte Carlo error {found.mc_stderr:.3f}"
+    if data.exact:
+        note = f"-{what}, exact: every value of the latents is listed"
+    if found.bound:
+        note = f"an upper bound on {note}"
         warnings.append(
-            f"The K-curve has not flattened: the last doubling of K, to {num_samples:,}, took "
-            f"{likelihood.last_gain:.2f} nats off the NLL, and at least as much may be left."
+            f"The NLL is an upper bound, however many draws: {what} itself is not known of a model "
+            "whose posterior is a point, or one of whose densities is a bound."
         )
-    share = likelihood.ess.median().item()
-    scores.append(
-        Score(group, "ess", share, None, "", f"median effective draws of {num_samples:,}")
-    )
-    if px_z.support is not None and px_z.support.is_discrete:
-        bit = x[0].numel() * math.log(2)
-        bits = (-likelihood.mean / bit, likelihood.stderr / bit)
+    scores.append(Score(group, "nll", -found.mean, found.stderr, "nats", note))
+    if found.last_gain > 0.1:
+        warnings.append(
+            f"The K-curve has not flattened: the last doubling of K, to {found.num_samples:,}, "
+            f"took {found.last_gain:.2f} nats off the NLL, and at least as much may be left."
+        )
+    note = f"median effective draws of {found.num_samples:,}"
+    scores.append(Score(group, "ess", found.ess.median().item(), None, "", note))
+    support = support_of(data.px_z)
+    if support is not None and support.is_discrete:
+        numbers = (~data.x.isnan()).sum().item() / len(data.x)  # of an example, without missing
+        bit = numbers * math.log(2)
+        bits = (-found.mean / bit, found.stderr / bit)
         scores.append(Score(group, "bits_per_dim", *bits, "bits", "NLL over dimensions, in bits"))
     else:
         warnings.append(
             "The likelihood is a density, so its NLL depends on the units of x: bits per "
             "dimension are left out."
         )
-    if ais_images and isinstance(model, VAE):
-        few = x[:ais_images]
-        second = ais(model, few, start="posterior", seed=seed)
-        nll = -likelihood.values[: len(few)].mean().item()
-        note = f"annealed, of the first {len(few)} images alone, whose nll is {nll:.2f}"
-        scores.append(Score(group, "nll_ais", -second.mean, second.mc_stderr, "nats", note))
-        if nll + second.mean > 0.5:
-            warnings.append(
-                f"Annealing finds {nll + second.mean:.2f} nats less on the same images: K is too "
-                "small for this encoder, and the NLL too high."
-            )
+    return scores, warnings
 
-    group = "information"
-    scores.append(Score(group, "rate", info.rate, info.rate_stderr, "nats", "E KL(q(z|x) || p(z))"))
-    scores.append(
-        Score(group, "distortion", info.distortion, info.distortion_stderr, "nats", "-E log p(x|z)")
-    )
-    low, high = info.mutual_information
-    most = f"log N = {math.log(n):.2f}"
-    note = f"I(x; z), from below, where it cannot pass {most}; from above {high:.2f}"
-    scores.append(
-        Score(group, "mutual_information", low, info.mutual_information_stderr, "nats", note)
-    )
-    low, high = info.marginal_kl
-    note = f"KL(q(z) || p(z)), from below; from above {high:.2f}"
-    scores.append(Score(group, "marginal_kl", low, None, "nats", note))
-    scores.append(
-        Score(group, "active_units", info.active_units, None, "", "latents whose mean varies")
-    )
 
-    _score_samples(scores, warnings, model, test, x, features, seed)
-    _score_codes(scores, warnings, model, train, test)
-    settings: dict[str, int | None] = {
-        "num_train": len(as_tensor(train)),
-        "num_test": n,
-        "num_samples": num_samples,
-        "data_seed": likelihood.data_seed,
-        "seed": seed,
-    }
-    return Report(
-        {score.name: score for score in scores},
-        warnings,
-        likelihood.curve,
-        info.kl_parts,
-        settings,
-        round(time.perf_counter() - started, 1),
-    )
+def _annealed(model: nn.Module, few: Scored, likelihood: Estimate, seed: int) -> Section:
+    second = ais(model, few.x, start="posterior", seed=seed, y=few.y)  # type: ignore[arg-type]
+    if not math.isfinite(second.mean) or second.acceptance is None:
+        raise ValueError(f"its estimate is {second.mean} nats")
+    nll = -likelihood.values[: len(few.x)].mean().item()
+    note = f"annealed, of the first {len(few.x)} images alone, whose nll is {nll:.2f}"
+    note = f"{note}; acceptance {second.acceptance:.2f}"
+    warnings = []
+    if nll + second.mean > 0.5:
+        warnings.append(
+            f"Annealing finds {nll + second.mean:.2f} nats less on the same images: K is too "
+            "small for this encoder, and the NLL too high."
+        )
+    if second.acceptance < 0.1:
+        share = f"{second.acceptance:.0%} of its moves"
+        warnings.append(f"Annealing accepted {share}, so nll_ais is not to be trusted.")
+    score = Score("likelihood", "nll_ais", -second.mean, second.mc_stderr, "nats", note)
+    return [score], warnings
+
+
+def _information(model: nn.Module, data: Scored, info: Information) -> Section:
+    group, note = "information", "E KL(q(z|x) || p(z))"
+    if len(latents_of(data.first)) > 1 and info.kl_parts is not None:
+        parts = (f"latents[{i}] {nats:.2f}" for i, nats in enumerate(info.kl_parts))
+        note = f"{note}; {', '.join(parts)}"
+    scores = [
+        Score(group, "rate", info.rate, info.rate_stderr, "nats", note),
+        Score(
+            group, "distortion", info.distortion, info.distortion_stderr, "nats", "-E log p(x|z)"
+        ),
+    ]
+    if info.mutual_information is not None and info.marginal_kl is not None:
+        low, high = info.mutual_information
+        error, most = info.mutual_information_stderr, math.log(len(data.x))
+        note = f"I(x; z); the lower end cannot pass log N = {most:.2f}"
+        scores.append(Score(group, "mutual_information", low, error, "nats", note, high))
+        low, high = info.marginal_kl
+        scores.append(Score(group, "marginal_kl", low, None, "nats", "KL(q(z) || p(z))", high))
+    note = f"numbers of the code that vary{_of_code(model, data)}"
+    scores.append(Score(group, "active_units", info.active_units, None, "", note))
+    return scores, info.notes
+
+
+def _of_code(model: nn.Module, data: Scored) -> str:
+    """Which layer the code is, where there are several."""
+    layers, place = len(latents_of(data.first)), getattr(model, "code", 0)
+    return f" (latents[{place}] of {layers})" if layers > 1 else ""
 
 
 def sample_scores(
@@ -232,31 +207,26 @@ def sample_scores(
     return found
 
 
-def _score_samples(
-    scores: list[Score],
-    warnings: list[str],
-    model: nn.Module,
-    test: Data,
-    x: Tensor,  # test, as it is scored
-    network: DigitNet | None,
-    seed: int,
-) -> None:
+def _samples(
+    model: nn.Module, test: Data, data: Scored, network: DigitNet | None, seed: int
+) -> Section:
     if network is None:
         if not isinstance(test, Images) or test.x.shape[1:] != (1, 28, 28):
-            warnings.append("Samples are not scored: no network was given for such images.")
-            return
+            return [], ["Samples are not scored: no network was given for such images."]
         network = digit_net()
         accuracy = network.accuracy(test.x, test.y)
         if accuracy < 0.9:
-            warnings.append(
+            sentence = (
                 f"Samples are not scored: DigitNet names {accuracy:.0%} of these images, so its "
                 "features mean nothing here."
             )
-            return
-    real = x[:10_000]
+            return [], [sentence]
+    real = data.x
     with seeded(model, seed):
-        draws = [model.sample(len(part), mean=False) for part in real.split(512)]  # type: ignore[operator]
-    fake = torch.cat(draws)
+        draws = [
+            model.sample(len(batch), mean=False, **labels)  # type: ignore[operator]
+            for batch, labels in data.batches(512)
+        ]
     notes = {
         "frechet": f"of {type(network).__name__}'s features, not FID; {len(real):,} samples",
         "kernel_distance": "squared, cubic kernel, same features",
@@ -265,34 +235,34 @@ def _score_samples(
         "density": "how deep among the data",
         "coverage": "data with a sample near",
     }
-    for name, (value, stderr) in sample_scores(real, fake, network).items():
-        scores.append(Score("samples", name, value, stderr, "", notes[name]))
+    found = sample_scores(real, torch.cat(draws), network)
+    return [
+        Score("samples", name, value, stderr, "", notes[name])
+        for name, (value, stderr) in found.items()
+    ], []
 
 
-def _score_codes(
-    scores: list[Score], warnings: list[str], model: nn.Module, train: Data, test: Data
-) -> None:
+def _codes(model: nn.Module, train: Data, test: Data, data: Scored) -> Section:
     if not (isinstance(train, Images) and isinstance(test, Images)):
-        warnings.append("Codes are not scored: that takes labels, so Images for train and test.")
-        return
+        return [], ["Codes are not scored: that takes labels, so Images for train and test."]
+    if train.y.dim() != 1 or train.y.is_floating_point():
+        shape = f"{train.y.dtype} {list(train.y.shape)}".replace("torch.", "")
+        return [], [f"Codes are not scored: that takes a class for each example, not {shape}."]
+    train, test = (
+        part if bool((part.y >= 0).all()) else part[part.y >= 0]  # -1: no label
+        for part in (train, test)
+    )
     train = train[:10_000]
     codes = (encoded(model, train).cpu(), train.y, encoded(model, test).cpu(), test.y)
+    scores = []
     for name, accuracy, note in (
         ("linear_probe", linear_probe(*codes), "accuracy of a logistic regression on the codes"),
         ("nearest_neighbours", nearest_neighbours(*codes), "accuracy of the 10 nearest codes"),
     ):
         error = math.sqrt(accuracy * (1 - accuracy) / len(test))
-        scores.append(
-            Score("codes", name, accuracy, error, "", f"{note}, first {len(train):,} of train")
-        )
-
-
-def _digits(value: float, stderr: float | None) -> int:
-    """Two digits of the error where there is one, else four of the value."""
-    scale = stderr if stderr and math.isfinite(stderr) else abs(value) / 100
-    if scale == 0 or not math.isfinite(scale) or float(value).is_integer():
-        return 0 if float(value).is_integer() and not stderr else 2
-    return max(0, min(6, 1 - math.floor(math.log10(scale))))
+        note = f"{note}{_of_code(model, data)}, first {len(train):,} of train"
+        scores.append(Score("codes", name, accuracy, error, "", note))
+    return scores, []
 
 
 __all__ = [
@@ -306,6 +276,7 @@ __all__ = [
     "bidirectional",
     "coverage",
     "digit_net",
+    "encoded",
     "frechet_distance",
     "information",
     "kernel_distance",

@@ -16,13 +16,15 @@ import torch
 import traitlets
 from torch import Tensor, nn
 
-from .data import Data, Images, as_tensor, scale_pixels
+from .arrays import Data, Images, as_tensor, scale_pixels
 from .distributions import is_bernoulli
-from .estimates import encoded
+from .estimates import dream, why_not_flat
+from .information import encoded
 from .model import VAE, in_eval_mode, likelihood_of, tensor_like
-from .nets import ResidualBlock
+from .nets import Flatten, ResidualBlock
 from .plots import CLASS_COLORS
-from .widget import Weights, Widget, film, png
+from .posteriors import normal
+from .widget import Weights, Widget, callable_module, film, png
 
 LARGE = 1_500_000  # bytes of weights, as text, beyond which a page is told to be heavy
 SPAN = 3.0  # the pad shows -SPAN to SPAN, or more where the points need it
@@ -65,8 +67,10 @@ def steps_of(
     shape = tuple(shape)
     kind = type(module)
     # A subclass or a hook computes something else than the layer whose name it bears.
-    own = any(isinstance(module, layer) and kind.forward is not layer.forward for layer in LAYERS)
-    if own or module._forward_hooks or module._forward_pre_hooks:
+    usual = kind is Flatten or all(
+        kind.forward is layer.forward for layer in LAYERS if isinstance(module, layer)
+    )
+    if not usual or module._forward_hooks or module._forward_pre_hooks:
         raise _refusal(module)
     if kind is nn.Sequential:
         steps: list[dict[str, Any]] = []
@@ -78,9 +82,9 @@ def steps_of(
         body, after = steps_of(module.body, shape, weights)  # type: ignore[arg-type]
         return [{"op": "residual", "body": body}], after
     if kind in ACTIVATIONS:
-        usual = kind()
+        plain = kind()
         for setting in ("approximate", "alpha", "beta", "threshold"):
-            if getattr(module, setting, None) != getattr(usual, setting, None):
+            if getattr(module, setting, None) != getattr(plain, setting, None):
                 raise _refusal(module)
         return [{"op": ACTIVATIONS[kind]}], shape
     step = None if isinstance(module, SILENT) else _layer(module, shape, weights)
@@ -227,18 +231,18 @@ def explore(
     - interpolate: two pins, and a slider along the line between them.
     - replay: pictures [T, H, W] or [T, C, H, W], such as a latent grid an epoch, with a slider.
 
-    Raises ValueError for a model whose image is neither its decoder's output nor the sigmoid of
-    that, for modules that explore.js does not run, and for axes that are not two latents.
+    Raises ValueError for a model that is not of one flat latent, or whose image is neither its
+    decoder's output nor the sigmoid of that, for modules that explore.js does not run, and for axes
+    that are not two latents.
     """
-    if model.latent_dim < 2:
-        raise ValueError(f"The model has {model.latent_dim} latent; explore needs two or more.")
+    net, latent_dim = _decoder(model)
     axes = tuple(map(operator.index, axes))  # type: ignore[assignment]
-    if len(axes) != 2 or len({*axes}) != 2 or not all(0 <= d < model.latent_dim for d in axes):
+    if len(axes) != 2 or len({*axes}) != 2 or not all(0 <= d < latent_dim for d in axes):
         raise ValueError(
-            f"axes is {axes!r}; expected two different latents of 0 to {model.latent_dim - 1}."
+            f"axes is {axes!r}; expected two different latents of 0 to {latent_dim - 1}."
         )
     weights = Weights()
-    decoder, _ = steps_of(model.decoder, (model.latent_dim,), weights)
+    decoder, _ = steps_of(net, (latent_dim,), weights)
     px_z = likelihood_of(model)
     shape = tuple(px_z.event_shape)
     if len(shape) != 3 or shape[0] not in (1, 3):
@@ -248,10 +252,10 @@ def explore(
     spec: dict[str, Any] = {
         "kind": "explorer",
         "shape": shape,
-        "latentDim": model.latent_dim,
+        "latentDim": latent_dim,
         "axes": axes,
         "span": SPAN,
-        "head": _head(model),
+        "head": _head(model, net, latent_dim),
         "decoder": decoder,
         "interpolate": interpolate,
     }
@@ -261,9 +265,11 @@ def explore(
                 "draw=True needs a Bernoulli model of images with one channel, such as digits, "
                 "whose decoder gives logits."
             )
-        own = type(model)._posterior, type(model).encode
-        if model.prior is not None or own != (VAE._posterior, VAE.encode):
-            raise ValueError("draw=True needs the standard prior, and q(z|x) as VAE.encode has it.")
+        usual = type(model).encode is VAE.encode and model.posterior is normal
+        if model.prior is not None or model.encoder is None or not usual:
+            raise ValueError(
+                "draw=True needs the standard prior, and a normal q(z|x) as VAE.encode has it."
+            )
         spec["encoder"], _ = steps_of(model.encoder, shape, weights)
     if points is not None:
         if not isinstance(points, Images):
@@ -297,19 +303,37 @@ def explore(
         )
     return Explorer(
         model,
-        _grid(model, axes, spec["span"]),
+        _grid(model, latent_dim, axes, spec["span"]),
         spec=described,
         weights=packed,
-        z=[0.0] * model.latent_dim,
+        z=[0.0] * latent_dim,
     )
 
 
-def _head(model: VAE) -> str:
+def _decoder(model: VAE) -> tuple[nn.Module, int]:
+    """The network that makes the image of z, and z's size; ValueError for models of other kinds."""
+    if model.labels == "given":
+        why = "this one is p(x|y), whose decoder reads a label, too"
+    elif model.decoder is None or model.latent_dim is None:
+        why = f"{type(model).__name__} has none"
+    elif type(model).infer is not VAE.infer and (why := why_not_flat(dream(model))):
+        pass
+    elif model.latent_dim < 2:
+        why = f"this one has {model.latent_dim} latent"
+    else:
+        return model.decoder, model.latent_dim
+    raise ValueError(
+        f"explore decodes a flat z of two or more latents by model.decoder, but {why}; expected "
+        "such a model: look at others with model.sample and model.reconstruct."
+    )
+
+
+def _head(model: VAE, decoder: nn.Module, latent_dim: int) -> str:
     """How the image follows from the decoder's output."""
-    z = 2 * torch.randn(256, model.latent_dim, generator=torch.Generator().manual_seed(0))
+    z = 2 * torch.randn(256, latent_dim, generator=torch.Generator().manual_seed(0))
     z = z.to(tensor_like(model))
     with in_eval_mode(model):
-        output, mean = model.decoder(z), model.decode(z).mean
+        output, mean = decoder(z), model.decode(z).mean
     for name, image in (("identity", output), ("sigmoid", output.sigmoid())):
         if image.shape == mean.shape and torch.allclose(image, mean, atol=1e-5):
             return name
@@ -319,10 +343,10 @@ def _head(model: VAE) -> str:
     )
 
 
-def _grid(model: VAE, axes: tuple[int, int], span: float, side: int = 7) -> Tensor:
+def _grid(model: VAE, latent_dim: int, axes: tuple[int, int], span: float, side: int = 7) -> Tensor:
     """Decoded images over the pad, [C, side * H, side * W]."""
     ticks = torch.linspace(-span, span, side)
-    z = tensor_like(model).new_zeros(side, side, model.latent_dim)
+    z = tensor_like(model).new_zeros(side, side, latent_dim)
     z[..., axes[0]], z[..., axes[1]] = ticks.to(z), ticks.flip(0)[:, None].to(z)
     with in_eval_mode(model):
         images = model.decode(z.flatten(0, 1)).mean.unflatten(0, (side, side))
@@ -339,5 +363,7 @@ def _replay(pictures: Data) -> dict[str, Any]:
     x = x.float() / 255 if x.dtype == torch.uint8 else x
     return film(x)
 
+
+callable_module(__name__, explore)
 
 __all__ = ["Explorer", "explore"]

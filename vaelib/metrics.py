@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .data import Data, as_tensor, find, scale_pixels
+from .arrays import Data, as_tensor, scale_pixels
+from .data import find
 from .model import tensor_like
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .plots import COLORS, STYLE, WIDTH
-from .widget import Weights, Widget, film
+from .widget import Weights, Widget, callable_module, film
 
 PARTS = ("lines", "dots", "numbers", "image")
 GREEK = {"beta": "β", "lambda_": "λ", "mu": "μ", "sigma": "σ"}  # as the text around writes them
@@ -252,5 +252,7 @@ def _poster(view: dict[str, Any], spec: dict[str, Any]) -> bytes:
         figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
     return file.getvalue()
 
+
+callable_module(__name__, sliders)
 
 __all__ = ["Sliders", "sliders"]

@@ -10,7 +10,10 @@ import html
 import io
 import itertools
 import json
+import sys
+from collections.abc import Callable
 from importlib.resources import files
+from types import ModuleType
 from typing import Any
 
 import anywidget
@@ -105,4 +108,14 @@ def png(image: Tensor) -> bytes:
     return file.getvalue()
 
 
-__all__ = ["Weights", "Widget", "film", "png"]
+def callable_module(name: str, function: Callable[..., Any]) -> None:
+    """Let the module of this name be called as its function.
+
+    `vaelib.explore` is a function, until someone imports from `vaelib.explore` first: then Python
+    has put the module in its place.
+    """
+    kind = type("CallableModule", (ModuleType,), {"__call__": staticmethod(function)})
+    sys.modules[name].__class__ = kind
+
+
+__all__ = ["Weights", "Widget", "callable_module", "film", "png"]

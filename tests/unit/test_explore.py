@@ -5,11 +5,13 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import traitlets
+from kinds import KINDS
 from PIL import Image
 from torch import nn
 from torch.testing import assert_close
@@ -202,3 +204,69 @@ def test_a_heavy_model_is_told_so_once():
     with pytest.warns(UserWarning, match=r"weighs 1\.7 MB in a page") as caught:
         vaelib.explore(vaelib.mlp_vae(2, (800,)))
     assert [warning.category for warning in caught].count(UserWarning) == 1  # of ours
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("flat", "heavy")])
+def test_other_kinds_of_model_are_refused_in_a_sentence(name):
+    model = KINDS[name].make()
+    with pytest.raises(ValueError, match="explore") as caught:
+        vaelib.explore(model)
+    if name not in ("tokens", "full_covariance"):  # flat ones, but of no image
+        assert "explore decodes a flat z of two or more latents" in str(caught.value)
+        assert str(caught.value).count("; expected such a model: ") == 1
+
+
+class Mine(vaelib.VAE):
+    """A model of its own infer and generate, that has a decoder of one flat z."""
+
+    below = False
+
+    def infer(self, x, num_samples=1, noise=None, y=None):
+        px_z, latent = super().infer(x, num_samples, noise, y)
+        return (px_z, latent, latent) if self.below else (px_z, latent)
+
+
+def test_an_infer_of_ones_own_is_explored_where_its_z_is_flat(model):
+    mine = Mine(model.encoder, model.decoder, 3, x_shape=(1, 28, 28))
+    explorer = vaelib.explore(mine)
+    explorer.z = [0.5, -1.0, 2.0]
+    assert_close(explorer.image, model.decode(torch.tensor([explorer.z])).mean[0])
+    mine.below = True
+    with pytest.raises(ValueError, match=r"by model.decoder, but this model has 2 latents"):
+        vaelib.explore(mine)
+    single = vaelib.mlp_vae(1, (8,))
+    with pytest.raises(ValueError, match="this one has 1 latent"):
+        vaelib.explore(single)
+
+
+def test_draw_refuses_another_posterior(model):
+    laplace = vaelib.mlp_vae(3, (16,), posterior=vaelib.posteriors.laplace)
+    with pytest.raises(ValueError, match="draw=True needs the standard prior, and a normal q"):
+        vaelib.explore(laplace, draw=True)
+    vaelib.explore(laplace)
+
+
+@pytest.mark.parametrize("name", ["explore", "sliders"])
+@pytest.mark.parametrize("first", ["module", "function"])
+def test_the_function_and_its_module_go_together(name, first):
+    widget = {"explore": "Explorer", "sliders": "Sliders"}[name]
+    import_it, use_it = f"from vaelib.{name} import {widget}", f"vaelib.{name}"
+    order = [import_it, use_it] if first == "module" else [use_it, import_it]
+    call = {
+        "explore": "vaelib.explore(vaelib.mlp_vae(2, (4,)))",
+        "sliders": (
+            "vaelib.sliders(lambda a: {'dots': {'d': ([0.0], [a])}}, title='t', alt='a', "
+            "x=('x', 0, 1), y=('y', 0, 1), colors={'d': 'p'}, start=(0,), a=[0.0, 1.0])"
+        ),
+    }[name]
+    code = "; ".join(["import vaelib", *order, f"print(isinstance({call}, {widget}))"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_no_module_calls_what_another_keeps_to_itself():
+    files = "estimates evaluate information scores annealing metrics explore sliders widget"
+    package = Path(vaelib.__file__).parent
+    for name in files.split():
+        source = (package / f"{name}.py").read_text(encoding="utf-8")
+        assert not re.search(r"(model|VAE\)?)\._[a-z]|import .*\b_[a-z]", source), name

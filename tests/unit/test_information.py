@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from kinds import KINDS
 from oracles import Ppca
-from torch.distributions import Independent, Normal
+from torch.distributions import Categorical, Independent, Normal, Uniform
+from torch.testing import assert_close
 
 import vaelib
-from vaelib.evaluate import active_units, coverage, information
+from vaelib.evaluate import active_units, coverage, encoded, information
 
 
 def test_pca_shares_its_nats_as_the_closed_form_says():
@@ -90,3 +92,136 @@ def test_bits_are_drawn_as_log_marginal_draws_them():
     assert found == information(model, vaelib.data.binarize(grey, 3))
     assert found != information(model, grey, data_seed=4)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def given(model, y):
+    return y if model.labels == "given" else None
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_has_a_rate_and_a_distortion_and_says_what_it_lacks(name):
+    kind = KINDS[name]
+    model, (x, y) = kind.make(), kind.data(200)
+    y = given(model, y)
+    found = information(model, x, num_samples=16, y=y)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        other = model(x, 1 if kind.exact else 64, **({} if y is None else {"y": y}))
+        elbo = vaelib.elbo(other)
+        rate = -other.mean(other.log_pz - other.log_qz_x)
+    error = 1e-9 if kind.exact else found.elbo_stderr  # of draws; that of examples is shared
+    assert found.elbo == pytest.approx(elbo.mean().item(), abs=error)
+    assert found.rate == pytest.approx(rate.mean().item(), abs=4 * found.rate_stderr)
+    assert math.isfinite(found.rate_stderr) and math.isfinite(found.distortion_stderr)
+    assert (found.kl_parts is None) == (kind.kl is None)
+    if kind.kl:
+        assert len(found.kl_parts) == kind.kl
+        assert sum(found.kl_parts) == pytest.approx(found.rate)
+    if len(kind.z_shapes) > 1 or kind.bound or y is not None:
+        assert found.mutual_information is found.mutual_information_stderr is None
+        assert found.marginal_kl is None
+        (note,) = found.notes
+        assert note.startswith("Mutual information and marginal KL are left out: ")
+        assert note.count(".") == 1
+    else:
+        low, high = found.mutual_information
+        assert 0 <= low <= high <= found.rate and found.notes == []
+    assert found.active_units == active_units(model, x, y=y)
+
+
+@pytest.mark.parametrize("name", ["listed", "drawn"])
+def test_a_categorical_code_tells_what_its_probabilities_say(name):
+    kind = KINDS[name]
+    model, (x, _) = kind.make(solved=True), kind.data(2000)
+    found = information(model, x)
+    q = Categorical(logits=model.encoder(x).detach())
+    told = (q.probs * (q.logits - q.probs.mean(0).log())).sum(-1).mean().item()  # I(i; code)
+    low, high = found.mutual_information
+    error = 4 * found.mutual_information_stderr
+    assert low - error < told < high + error
+    assert found.marginal_kl[0] - error < found.rate - told < found.marginal_kl[1] + error
+
+
+def test_a_code_that_x_names_has_the_entropy_of_its_values():
+    model = KINDS["listed"].make(solved=True)
+    x = model.table.detach().repeat(25, 1)  # each code's own mean, 25 times
+    with torch.no_grad():
+        model.encoder.weight *= 1000  # q is sure of it
+        model.encoder.bias *= 1000
+    low, high = information(model, x).mutual_information
+    assert low == pytest.approx(math.log(4), abs=1e-6)
+    assert high == pytest.approx(math.log(4), abs=0.05)
+
+
+def test_a_posterior_without_a_density_elsewhere_is_said():
+    class Alone(Normal):
+        def log_prob(self, value):
+            if len(value) == 100:  # every example's z at once
+                raise NotImplementedError
+            return super().log_prob(value)
+
+    def alone(parameters):
+        mu, log_var = parameters.chunk(2, -1)
+        return Alone(mu, (log_var / 2).exp())
+
+    inner = Ppca().vae()
+    x = Ppca().sample(100)
+    model = vaelib.VAE(inner.encoder, inner.decoder, 2, inner.likelihood, posterior=alone)
+    found = information(model, x)
+    assert found.mutual_information is None
+    assert "no density at the z of other examples" in found.notes[0]
+
+    def uniform(parameters):  # one whose density elsewhere is 0 has it
+        mu, _ = parameters.chunk(2, -1)
+        return Uniform(mu - 0.01, mu + 0.01)
+
+    model = vaelib.VAE(inner.encoder, inner.decoder, 2, inner.likelihood, posterior=uniform)
+    low, high = information(model, x).mutual_information
+    assert low == pytest.approx(math.log(100), abs=0.1)
+    assert high >= low
+
+
+def test_the_code_is_that_of_the_latent_that_the_model_names():
+    kind = KINDS["top_down"]
+    model, (x, _) = kind.make(solved=True), kind.data(30)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    assert_close(encoded(model, x), model.q2(x).mean)
+    model.code = 1
+    codes = encoded(model, x)
+    assert codes.shape == (30, 3)
+    assert torch.equal(codes, encoded(model, x))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert active_units(model, x) == information(model, x).active_units == 3
+
+
+def test_a_categorical_code_is_its_probabilities_and_a_point_its_z():
+    for name in ("listed", "drawn"):
+        model, (x, _) = KINDS[name].make(), KINDS[name].data(600)  # more than a batch
+        assert_close(encoded(model, x), model.encoder(x).softmax(-1).detach())
+        assert active_units(model, x) == 4
+    model = KINDS["quantized"].make()
+    codes = encoded(model, x)
+    nearest = torch.cdist(model.encoder(x), model.table).argmin(-1, keepdim=True)
+    assert_close(codes, nearest.double())
+
+
+def test_a_code_below_a_listed_one_is_its_mean_over_the_values():
+    kind = KINDS["labelled"]
+    model, (x, _) = kind.make(solved=True), kind.data(50)
+    assert encoded(model, x).shape == (50, 3)
+    model.code = 1
+    with torch.no_grad():
+        draw = model(x, 1)
+        expected = (draw.log_weight.exp().unsqueeze(-1) * draw.latents[1].q.mean).sum(0)
+    assert_close(encoded(model, x), expected)
+
+
+def test_labels_reach_the_encoder():
+    kind = KINDS["conditional"]
+    model, (x, y) = kind.make(solved=True), kind.data(30)
+    assert_close(encoded(model, x, y), model.encode(x, y).mean.detach())
+    assert_close(encoded(model, vaelib.data.Images(x, y)), encoded(model, x, y))
+    assert active_units(model, x, y=y) == 2
+    with pytest.raises(ValueError, match='labels = "given"'):
+        encoded(model, x)
