@@ -4,6 +4,7 @@
     python tests/bench/bench.py --gpu           on a GPU: 5 minutes, installs nothing
     python tests/bench/bench.py --cases growth  a part, printed (kept with --out FILE)
     python tests/bench/bench.py --quick         tiny numbers, to see that everything runs
+    python tests/bench/bench.py --against DIR   beside the fit of another checkout
 
 Writes data/results/bench.json, or data/results/gpu/bench.json. Each contender is a process of its
 own (peers.py); they take turns, an epoch at a time, in an order that moves by one each round. A
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -41,6 +43,7 @@ PYTHAE_NEEDS = [
 
 PEERS = ["classic", "pythae", "resident", "floor"]
 OURS = ["fit", "fit_compiled", "fit_bf16"]
+BEFORE = "_before"  # ends the names of another checkout's
 # MLP, batch 128, two CPU cores: ours / theirs, in speed.
 TARGET_CASE = "mlp-mnist-128-t2"
 TARGETS = [
@@ -138,13 +141,16 @@ class Peer:
     def __init__(self, settings, name, python):
         self.name = name
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed in `end`)
+        root = ROOT
+        if name.endswith(BEFORE):
+            root, name = Path(settings["against"]), name.removesuffix(BEFORE)
         self.process = subprocess.Popen(
-            [python, HERE / "peers.py", json.dumps(settings), name],
+            [python, root / HERE.relative_to(ROOT) / "peers.py", json.dumps(settings), name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=environment(settings["threads"]),
+            env=environment(settings["threads"], root),
         )
 
     def answer(self):
@@ -166,12 +172,12 @@ class Peer:
         self.errors.close()
 
 
-def environment(threads):
+def environment(threads, root=ROOT):
     """The same for all: so many threads, and no progress bars, fit's or pythae's."""
     return os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(root),
         "TQDM_DISABLE": "1",
         "VAELIB_PROGRESS": "0",
     }
@@ -296,6 +302,16 @@ def spread(values):
         statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     )
     return {"median": rounded(middle), "quartiles": rounded([low, high])}
+
+
+def interval(values, level=0.9, resamples=10_000):
+    """The bootstrap interval of the median."""
+    dice = random.Random(0)
+    medians = sorted(
+        statistics.median(dice.choices(values, k=len(values))) for _ in range(resamples)
+    )
+    tail = round((1 - level) / 2 * resamples)
+    return rounded([medians[tail], medians[-tail - 1]])
 
 
 def rounded(value):
@@ -430,6 +446,15 @@ def print_case(result):
             line += f"{cell:>24}"
         print(line)
     for name, row in result["contenders"].items():
+        if name + BEFORE in result["contenders"]:
+            before = result["contenders"][name + BEFORE]["rounds"]
+            times = [now / then for now, then in zip(row["rounds"], before)]
+            low, high = interval(times)
+            print(
+                f"{name} takes {statistics.median(times):.3f} of the time that it took before; "
+                f"90 % interval {low:.3f} to {high:.3f}"
+            )
+    for name, row in result["contenders"].items():
         if "call" in row:
             call = row["call"]
             print(
@@ -540,6 +565,9 @@ def run(arguments):
     cases = GPU_CASES if arguments.gpu else QUICK_CASES if arguments.quick else CPU_CASES
     names = [*PEERS, "fit", "fit_compiled"] + (["fit_bf16"] if arguments.gpu else [])
     names = [name for name in names if name not in arguments.skip]
+    if arguments.against:
+        names += [name + BEFORE for name in names if name in OURS]
+        cases = [c | {"against": str(arguments.against.resolve())} for c in cases]
     pythons = {}
     if "pythae" in names:
         python = None if arguments.gpu else peer_python()  # a GPU machine may reach no registry
@@ -553,13 +581,16 @@ def run(arguments):
     content["cases"] = []
     for settings in cases:
         if settings["name"] in wanted:
+            if arguments.rounds:
+                settings = settings | {"rounds": arguments.rounds}
             content["cases"].append(speed(settings, names, pythons))
             print_case(content["cases"][-1])
     content["targets"] = targets(content["cases"])
     print_targets(content["targets"])
     if "nats" in wanted:
         settings = QUICK_NATS if arguments.quick else NATS
-        content["nats"] = nats(settings, names, pythons, device)
+        ours = [name for name in names if not name.endswith(BEFORE)]
+        content["nats"] = nats(settings, ours, pythons, device)
         print_nats(content["nats"])
     if "growth" in wanted and not arguments.gpu:
         content["growth"] = growth(QUICK_GROWTH if arguments.quick else GROWTH, pythons)
@@ -575,12 +606,14 @@ def main():
     parser.add_argument("--quick", action="store_true", help="tiny numbers; nothing is stored")
     parser.add_argument("--cases", nargs="+", choices=sorted(set(names)), metavar="CASE")
     parser.add_argument("--skip", nargs="+", choices=PEERS, default=[], help="leave peers out")
+    parser.add_argument("--rounds", type=int, help="rounds of each case")
+    parser.add_argument("--against", type=Path, help="a checkout whose fit takes turns, too")
     parser.add_argument("--out", type=Path, help="where to write the results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:  # nothing compiled before the run counts
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         content = run(arguments)
-    partial = arguments.quick or arguments.cases or arguments.skip
+    partial = arguments.quick or arguments.cases or arguments.skip or arguments.against
     out = arguments.out
     if out is None and not partial:
         out = ROOT / "data/results" / ("gpu/bench.json" if arguments.gpu else "bench.json")
