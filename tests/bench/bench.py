@@ -41,7 +41,7 @@ PYTHAE_NEEDS = [
     "imageio==2.38.1",
 ]
 
-PEERS = ["classic", "pythae", "resident", "floor"]
+PEERS = ["classic", "pythae", "resident", "by_hand", "floor"]
 OURS = ["fit", "fit_compiled", "fit_bf16"]
 BEFORE = "_before"  # ends the names of another checkout's
 # MLP, batch 128, two CPU cores: ours / theirs, in speed.
@@ -247,9 +247,15 @@ def take_turns(settings, names, pythons):
     return told
 
 
+def takes_part(name, net, device):
+    """Whether a contender can train the network there."""
+    return name != "by_hand" or (net == "mlp" and device == "cpu")
+
+
 def speed(settings, names, pythons):
     """A case's rows and ratios, from the epochs that the contenders took in turns."""
     names = [name for name in names if name not in settings.get("without", ())]
+    names = [name for name in names if takes_part(name, settings["net"], settings["device"])]
     told = take_turns(settings, names, pythons)
     scale = 60_000 / settings["examples"]
     rows = {}
@@ -333,7 +339,12 @@ def nats(settings, names, pythons, device):
         python = pythons.get(name, sys.executable)
         return answer("peers.py", [json.dumps(task), name], 1, python)
 
-    jobs = [(net, name) for net in settings["nets"] for name in names if name != "floor"]
+    jobs = [
+        (net, name)
+        for net in settings["nets"]
+        for name in names
+        if name != "floor" and takes_part(name, net, device)
+    ]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(train, jobs))
     tables = {net: {} for net in settings["nets"]}

@@ -10,7 +10,7 @@ import pytest
 
 BENCH = Path(__file__).with_name("bench.py")
 STORED = BENCH.parents[2] / "data" / "results" / "bench.json"
-TRAINED = {"classic", "resident", "fit", "fit_compiled"}
+TRAINED = {"classic", "resident", "by_hand", "fit", "fit_compiled"}
 
 
 def contents(path):
