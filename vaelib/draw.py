@@ -7,6 +7,7 @@ Introduced in book/foundations/05_first_vae.ipynb; book/bring_your_own.md shows 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch.distributions import (
     Normal,
 )
 
-from .distributions import unwrap
+from .distributions import kind_of, unwrap
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,15 @@ class Draw:
                 f"x has shape {list(x.shape)}, but p(x|z) is over {list(px_z.event_shape)}; "
                 "expected one example to have that shape: reshape x, or change the decoder."
             )
+        shape = (*latents[0].z.shape[:1], len(x))
+        for latent in latents:
+            if latent.z.shape[:2] != shape:
+                raise ValueError(
+                    f"A latent z has shape {list(latent.z.shape)}; expected "
+                    f"[{shape[0]}, {shape[1]}, ...], draws and then examples."
+                )
         log_px_z = _log_prob(px_z, x)
         dtype = x.dtype if x.is_floating_point() else log_px_z.dtype
-        shape = (*latents[0].z.shape[:1], len(x))
         _check("log p(x|z)", log_px_z, shape, dtype)
         values = math.prod([latent.values for latent in latents])
         if shape[0] % values:
@@ -121,11 +128,6 @@ class Draw:
             )
         log_pz = log_qz_x = log_weight = None
         for latent in latents:
-            if latent.z.shape[:2] != shape:
-                raise ValueError(
-                    f"A latent z has shape {list(latent.z.shape)}; expected "
-                    f"[{shape[0]}, {shape[1]}, ...], draws and then examples."
-                )
             if latent.z.is_floating_point() and latent.z.dtype != dtype:
                 raise ValueError(_other_dtype("A latent z", latent.z.dtype, dtype))
             log_p, log_q = latent.p.log_prob(latent.z), latent.log_qz_x
@@ -204,6 +206,11 @@ def latents_of(draw: Draw) -> tuple[Latent, ...]:
     return draw.latents or (Latent(draw.z, draw.qz_x, draw.qz_x),)
 
 
+def layer_name(i: int, latent: Latent) -> str:
+    """A layer by its place and the family of its q, for messages."""
+    return f"latent {i} ({kind_of(latent.q)})"
+
+
 def _mean(terms: Tensor, log_weight: Tensor | None, values: int) -> Tensor:
     """See `Draw.mean`."""
     if values == 1 or log_weight is None:
@@ -243,7 +250,12 @@ def _log_prob(px_z: Distribution, x: Tensor) -> Tensor:
     plain = type(px_z) is Independent and type(px_z.base_dist) is Bernoulli
     if plain and not x.is_floating_point():
         x = x.to(unwrap(px_z).logits.dtype)  # type: ignore[attr-defined]
-    if torch.is_grad_enabled() or not plain or len(px_z.batch_shape) != 2:
+    if not plain or len(px_z.batch_shape) != 2:
+        return px_z.log_prob(x)
+    if torch.is_grad_enabled() and torch.compiler.is_compiling() and not x.requires_grad:
+        flat = unwrap(px_z).logits.flatten(2), x.flatten(1)  # type: ignore[attr-defined]
+        return _LogBernoulli.apply(*flat)  # type: ignore[no-untyped-call, no-any-return]
+    if torch.is_grad_enabled():
         return px_z.log_prob(x)
     logits: Tensor = unwrap(px_z).logits  # type: ignore[attr-defined]
     logits = logits.flatten(2).transpose(0, 1)  # [B, K, pixels]
@@ -251,6 +263,26 @@ def _log_prob(px_z: Distribution, x: Tensor) -> Tensor:
     group = math.gcd(logits.shape[-1], 64)
     factors = logits.abs().neg_().exp_().add_(1).unflatten(-1, (-1, group)).prod(-1)
     return (ink - logits.clamp(min=0).sum(-1) - factors.log().sum(-1)).T
+
+
+class _LogBernoulli(torch.autograd.Function):
+    """log p(x|z) for compiled training, where logarithms are what a step has beside products."""
+
+    @staticmethod
+    def forward(logits: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Of logits [K, B, pixels] and x [B, pixels]: [K, B]; 16 pixels share a logarithm."""
+        group = math.gcd(logits.shape[-1], 16)
+        factors = (1 + logits.abs().neg().exp()).unflatten(-1, (group, -1)).prod(-2)
+        return (x * logits - logits.clamp(min=0)).sum(-1) - factors.log().sum(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # type: ignore[override]
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        logits, x = ctx.saved_tensors
+        return grad.unsqueeze(-1) * (x - logits.sigmoid()), None
 
 
 # The closed-form KL ------------------------------------------------------------------------------

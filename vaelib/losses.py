@@ -1,16 +1,14 @@
-"""What a step computes: model and objective in one module, to be compiled and distributed."""
+"""What a step measures: model and objective in one module, to be compiled and distributed."""
 
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .check import check_objective
 from .draw import Draw
-from .model import seeded
+from .modes import seeded
 from .objectives import Objective, total
+from .refusals import check_objective
 
 
 class Losses(nn.Module):
@@ -83,30 +81,3 @@ class Losses(nn.Module):
                 found += total(value).double().sum().item()
         self.train(training)
         return found / len(x)
-
-
-def compiled(losses: nn.Module, device: torch.device, graphs: bool) -> Callable[..., Tensor]:
-    """The module compiled at its first call; as it is, with a warning, where that fails.
-
-    graphs: whether CUDA graphs may be used: not where gradients of several calls are added up.
-    """
-    mode = "reduce-overhead" if device.type == "cuda" and graphs else None
-    compute: Callable[..., Tensor] = torch.compile(losses, mode=mode)
-
-    def call(*arguments: Any) -> Tensor:
-        nonlocal compute
-        try:
-            return compute(*arguments)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            if compute is losses:
-                raise
-            reason = str(error).strip().splitlines()[0]
-            warnings.warn(
-                f"torch.compile failed ({reason}), so fit goes on without it; expected a C++ "
-                "compiler (CPU) or Triton (CUDA): install one, or leave compile=False.",
-                stacklevel=3,
-            )
-            compute = losses
-            return compute(*arguments)
-
-    return call

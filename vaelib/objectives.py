@@ -7,12 +7,13 @@ An objective may take a second argument named `step`, a 0-d tensor, for schedule
 parameters trained with the model's. Introduced in book/foundations/03_elbo.ipynb.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal, Normal
 
 from .draw import Draw, Latent, latents_of
@@ -157,6 +158,12 @@ def _stopped(latent: Latent) -> Distribution:
     if base is q:
         return stopped
     return Independent(stopped, q.reinterpreted_batch_ndims, validate_args=False)  # type: ignore[attr-defined]
+
+
+def takes_step(objective: Objective) -> bool:
+    """Whether an objective has an argument named `step`."""
+    called = objective.forward if isinstance(objective, nn.Module) else objective
+    return "step" in inspect.signature(called).parameters
 
 
 def total(value: Tensor | dict[str, Tensor]) -> Tensor:

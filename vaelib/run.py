@@ -17,7 +17,7 @@ from .checkpoints import Checkpoints
 from .history import History
 from .io import pack, read_tensors, unpack
 from .losses import Losses
-from .model import tensor_like
+from .modes import tensor_like
 from .nonfinite import diagnosis
 from .settings import Settings, trained
 from .workers import Workers
@@ -80,10 +80,13 @@ class Run:
         self.buffers = [b.clone() for b in self.losses.buffers()]
 
     @torch.no_grad()
-    def update(self, totals: Tensor) -> None:
-        """One step of the optimizer, unless it would spoil the weights; nothing waits on CUDA."""
+    def update(self, totals: Tensor, norm: Tensor | None = None) -> None:
+        """One step of the optimizer, unless it would spoil the weights; nothing waits on CUDA.
+
+        totals: what `Losses` gave; norm: of the model's gradient, where it is known.
+        """
         skip, stops = self.settings.skip, self.settings.on_nan == "stop"
-        norm = self._clipped_norm(self.parameters)
+        norm = self._clipped_norm(self.parameters, norm)
         finite_sum = totals[0] + norm
         if self.others:
             finite_sum = finite_sum + self._clipped_norm(self.others)
@@ -113,9 +116,10 @@ class Run:
         self.log[self.done] = row
         self.step += 1
 
-    def _clipped_norm(self, parameters: list[nn.Parameter]) -> Tensor:
+    def _clipped_norm(self, parameters: list[nn.Parameter], norm: Tensor | None = None) -> Tensor:
         """The norm of a player's gradient, before it is clipped."""
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if norm is None:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.settings.clip is not None:
             nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
         return norm

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .model import positive_int
+from .modes import positive_int
 from .objectives import Objective
 from .optimizers import FusedAdam
 
@@ -84,14 +84,6 @@ class Settings:
             )
         _check_optimizer(self.optimizer)
         _check_schedule(self.schedule)
-
-    @property
-    def takes_step(self) -> bool:
-        """Whether the objective has an argument named `step`."""
-        called = self.objective
-        if isinstance(called, nn.Module):
-            called = called.forward
-        return "step" in inspect.signature(called).parameters
 
     def make_optimizer(
         self, parameters: list[nn.Parameter], objectives: list[nn.Parameter]

@@ -3,7 +3,6 @@
 Introduced in book/foundations/05_first_vae.ipynb; 06_training.ipynb shows why it is as it is.
 """
 
-import math
 import os
 import time
 import warnings
@@ -18,14 +17,16 @@ from torch.distributions import Distribution
 from torch.utils.data import Dataset
 
 from .arrays import Data, binarize, check_data, is_grey, labels_of
-from .batches import Batch, Batches
+from .batches import Batches
 from .checkpoints import Checkpoints
+from .compute import Compute, autograd_traced
 from .distributions import is_bernoulli
 from .history import History
 from .interrupts import held_interrupts, stop
-from .losses import Losses, compiled
+from .losses import Losses
 from .memory import freed_memory_kept
-from .model import likelihood_of, seeded, tensor_like
+from .model import likelihood_of
+from .modes import seeded, tensor_like
 from .nets import autocast
 from .nonfinite import NonFiniteError
 from .objectives import Objective, elbo
@@ -129,8 +130,7 @@ def fit(
     workers = Workers(device)
     batches = Batches(source, model, px_z, settings, workers)
     losses = Losses(model, objective, settings.num_samples)
-    # Every process gets the first one's weights.
-    compute = _Compute(workers.wrap(losses), settings, batches, device)
+    compute = Compute(losses, settings, batches, device)
     run = Run(losses, settings, batches, callback)
     fingerprint = settings.fingerprint(model, run.opt, checked)
     checkpoints = None
@@ -141,6 +141,7 @@ def fit(
         checkpoints or nullcontext(),
         seeded(model, settings.seed + workers.rank),
         freed_memory_kept(),
+        autograd_traced(compile),
         autocast(torch.bfloat16 if precision == "bf16" else None),
         held_interrupts() as interrupts,
     ):
@@ -160,7 +161,7 @@ def fit(
             losses.train()
             for batch in batches.epoch(run.done):
                 run.begin()
-                run.update(compute(batch, run.step))
+                run.update(*compute(batch, run.step))
                 bar.update()
                 ended = run.done == 0
                 due = (
@@ -192,41 +193,6 @@ def fit(
     losses.eval()
     run.history.ema = run.averaged_state()
     return run.history
-
-
-class _Compute:
-    """A batch's gradients, into the parameters, and its sums over all processes."""
-
-    def __init__(
-        self, losses: nn.Module, settings: Settings, batches: Batches, device: torch.device
-    ) -> None:
-        self.losses, self.workers, self.device = losses, batches.workers, device
-        self.takes_step = settings.takes_step
-        self.part = math.ceil(batches.share / settings.accumulate)
-        self.fast: Callable[..., Tensor] = losses
-        if settings.compile:
-            self.fast = compiled(losses, device, graphs=settings.accumulate == 1)
-
-    def step_tensor(self, step: int) -> Tensor | None:
-        """The step as objectives take it: on the device, so that it recompiles nothing."""
-        return torch.full((), step, device=self.device) if self.takes_step else None
-
-    def __call__(self, batch: Batch, step: int) -> Tensor:
-        """Sums of objective, rate, distortion and terms over the batch's examples."""
-        now, first = self.step_tensor(step), step == 0
-        parts = list(batch.split(self.part))
-        totals: Any = 0.0
-        for i, part in enumerate(parts):
-            with self.workers.no_sync(self.losses, i + 1 < len(parts)):
-                if first and i == 0:
-                    sums = self.losses(part.x, part.noise, part.y, now, True)
-                else:  # a short part: eager
-                    compute = self.fast if len(part.x) == self.part else self.losses
-                    sums = compute(part.x, part.noise, part.y, now)
-                (sums[0] * (-batch.weight * self.workers.size / batch.size)).backward()
-            totals = totals + batch.weight * sums.detach()
-        self.workers.add(totals)
-        return totals
 
 
 def _held_out(

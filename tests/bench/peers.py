@@ -22,7 +22,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import vaelib
-from vaelib.data import binarize, mnist, scale_pixels
+from vaelib.arrays import scale_pixels
+from vaelib.data import binarize, mnist
 
 ROOT = Path(__file__).resolve().parents[2]
 LATENT_DIM = 20
