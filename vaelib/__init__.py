@@ -16,7 +16,8 @@ from .factories import conv_vae, mlp_vae
 from .history import History
 from .io import load, save
 from .likelihoods import bernoulli, gaussian
-from .model import VAE, device
+from .model import VAE
+from .modes import device
 from .nonfinite import NonFiniteError
 from .objectives import elbo, iwae, stl
 from .train import fit

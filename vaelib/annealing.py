@@ -16,7 +16,8 @@ from torch import Tensor
 from .arrays import Data
 from .draw import Draw
 from .estimates import Estimate, dream, is_bound, scored, summary, why_not_flat
-from .model import VAE, in_eval_mode, positive_int, seeded, unvalidated
+from .model import VAE
+from .modes import in_eval_mode, positive_int, seeded, unvalidated
 
 Density = Callable[[Tensor], Tensor]  # z [K, B, D] -> log-density [K, B]
 

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from .arrays import scale_pixels
 from .distributions import is_bernoulli
-from .model import tensor_like
+from .modes import tensor_like
 from .settings import Settings
 from .sources import Resident, Streamed
 from .workers import Workers

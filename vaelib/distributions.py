@@ -238,6 +238,11 @@ def unwrap(distribution: Distribution) -> Distribution:
     return distribution
 
 
+def kind_of(distribution: Distribution) -> str:
+    """The name of the distribution inside any number of `Independent`s."""
+    return type(unwrap(distribution)).__name__
+
+
 def support_of(distribution: Distribution) -> constraints.Constraint | None:
     """What values the distribution is over, each by itself; None where it does not say."""
     try:

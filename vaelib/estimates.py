@@ -15,7 +15,8 @@ from torch.distributions import Distribution
 from .arrays import Data, as_tensor, binarize, check_data, labels_of
 from .distributions import is_bernoulli
 from .draw import Draw, latents_of
-from .model import likelihood_of, positive_int, seeded, tensor_like
+from .model import likelihood_of
+from .modes import positive_int, seeded, tensor_like
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from .metrics import (
     nearest_neighbours,
     precision_recall,
 )
-from .model import seeded
+from .modes import seeded
 from .scores import Report, Score
 
 P = ParamSpec("P")

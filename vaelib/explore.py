@@ -20,7 +20,8 @@ from .arrays import Data, Images, as_tensor, scale_pixels
 from .distributions import is_bernoulli
 from .estimates import dream, why_not_flat
 from .information import encoded
-from .model import VAE, in_eval_mode, likelihood_of, tensor_like
+from .model import VAE, likelihood_of
+from .modes import in_eval_mode, tensor_like
 from .nets import Flatten, ResidualBlock
 from .plots import CLASS_COLORS
 from .posteriors import normal

@@ -10,7 +10,8 @@ from torch import nn
 from torch.distributions import Distribution
 
 from .likelihoods import bernoulli
-from .model import VAE, Likelihood, positive_int
+from .model import VAE, Likelihood
+from .modes import positive_int
 from .nets import Flatten, conv_decoder, conv_encoder, mlp
 from .posteriors import Posterior, normal, num_parameters
 

@@ -15,7 +15,7 @@ from .arrays import Data, as_tensor, labels_of
 from .distributions import unwrap
 from .draw import Draw, latents_of
 from .estimates import Scored, scored, standard_error
-from .model import positive_int, seeded
+from .modes import positive_int, seeded
 
 
 @dataclass(frozen=True)

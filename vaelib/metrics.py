@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from .arrays import Data, as_tensor, scale_pixels
 from .data import find
-from .model import tensor_like
+from .modes import tensor_like
 
 
 class DigitNet(nn.Module):

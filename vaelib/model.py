@@ -6,9 +6,8 @@ book/foundations/05_first_vae.ipynb; book/bring_your_own.md shows models of all 
 """
 
 import inspect
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -27,6 +26,7 @@ from .arrays import (
 from .distributions import unwrap
 from .draw import Draw, Latent
 from .likelihoods import bernoulli
+from .modes import positive_int, seeded, tensor_like
 from .nets import call
 from .posteriors import Posterior, as_event, normal, num_parameters, reparameterized
 
@@ -189,6 +189,7 @@ class VAE(nn.Module):
                 )
             num_samples = len(noise)
         px_z, *latents = self.infer(x, positive_int("num_samples", num_samples), noise, y)
+        _check_count(latents, num_samples)
         if check:
             check_values(x, px_z, self.missing)
         return Draw.of(x, px_z, *latents, y=y)
@@ -326,6 +327,20 @@ class VAE(nn.Module):
         return shown[index, torch.arange(shown.shape[1], device=shown.device)]
 
 
+def _check_count(latents: list[Latent], num_samples: int) -> None:
+    """ValueError unless each latent has as many draws as were asked for."""
+    values = math.prod([latent.values for latent in latents])
+    expected = [num_samples * values]
+    if not [latent for latent in latents if latent.values == 1]:
+        expected.append(values)  # all is listed: further samples add nothing
+    for latent in latents:
+        if len(latent.z) not in expected:
+            raise ValueError(
+                f"infer gave {len(latent.z)} draws for num_samples = {num_samples}; expected "
+                f"{expected[0]}" + (f", {values} listed values a sample." if values > 1 else ".")
+            )
+
+
 def _overridden(model: VAE, name: str) -> bool:
     return getattr(type(model), name) is not getattr(VAE, name)
 
@@ -355,46 +370,6 @@ def _shown(px_z: Any, mean: bool) -> Tensor:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
-
-
-def tensor_like(model: nn.Module) -> Tensor:
-    """A tensor of the model's device and dtype: a parameter, if it has one."""
-    return next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode, so that an example moves no statistics; its mode back after."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-@contextmanager
-def seeded(model: nn.Module, seed: int) -> Iterator[None]:
-    """Seed torch's generators, in eval mode and without torch's validation of arguments.
-
-    Random state, mode and validation are put back at the end.
-    """
-    like = tensor_like(model)
-    devices = [like.device] if like.is_cuda else []
-    with in_eval_mode(model), torch.random.fork_rng(devices=devices), unvalidated():
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def unvalidated() -> Iterator[None]:
-    """Switch torch's look at every distribution's arguments off: for loops, which checked."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 @torch.no_grad()
@@ -432,27 +407,13 @@ def likelihood_of(model: nn.Module, x: Data | None = None, y: Any = None) -> Dis
             f"The Draw of {type(model).__name__} says no p(x|z); expected one: build it with "
             "vaelib.Draw.of(x, px_z, latent)."
         )
+    if len(px_z.batch_shape) != 2:
+        raise ValueError(
+            f"p(x|z) has batch shape {list(px_z.batch_shape)} and event shape "
+            f"{list(px_z.event_shape)}; expected [K, B], and the shape of an example: declare "
+            "every other axis with Independent."
+        )
     return px_z
 
 
-def device() -> torch.device:
-    """The device to put models on: cuda where there is one, else cpu.
-
-    Under torchrun each process gets a GPU of its own.
-    """
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    rank = os.environ.get("LOCAL_RANK")
-    return torch.device("cuda" if rank is None else f"cuda:{rank}")
-
-
-def positive_int(name: str, value: int) -> int:
-    """value, if it is a whole number of at least 1; else a ValueError or TypeError with `name`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}; expected a whole number of at least 1.")
-    if value < 1:
-        raise ValueError(f"{name} is {value}; expected a whole number of at least 1.")
-    return int(value)
-
-
-__all__ = ["VAE", "device"]
+__all__ = ["VAE"]

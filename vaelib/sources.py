@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .arrays import Data, as_labels, as_tensor, check_data, is_on_disk, labels_of
-from .model import tensor_like
+from .modes import tensor_like
 
 SAMPLED = 256  # examples that stand for a data set too large to be read twice
 Rows = tuple[Tensor, Tensor | None]  # x [n, ...], and labels where the model takes them
