@@ -81,6 +81,8 @@ def signature_text(name: str, function: object, width: int = 76) -> str:
     return f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + end
 
 
+SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Example):\n")
+
 MARKUP = re.compile(
     r"``(?P<double>.+?)``|`(?P<single>[^`]+)`|"
     r"book/(?P<chapter>[\w/]+)\.ipynb|(?P<url>https?://[^\s)>\]]*[^\s)>\].,;:])"
@@ -127,6 +129,17 @@ def prose(docstring: str) -> list[nodes.Node]:
             if result and isinstance(result[-1], nodes.literal_block):  # a blank line in code
                 code = f"{result.pop().astext()}\n\n{code}"
             result.append(nodes.literal_block(code, code, language="python"))
+            continue
+        section = SECTION.match(block)
+        if section:
+            body = textwrap.dedent(block[section.end() :])
+            result.append(nodes.paragraph("", "", nodes.strong("", section[1])))
+            if section[1] == "Example":
+                result.append(nodes.literal_block(body, body, language="python"))
+            else:  # an entry begins where a line is not indented
+                entries = re.split(r"\n(?! )", body)
+                paragraphs = [nodes.paragraph("", "", *inline(entry)) for entry in entries]
+                result.append(nodes.bullet_list("", *(nodes.list_item("", p) for p in paragraphs)))
             continue
         lead, *items = re.split(r"^- ", block, flags=re.M)
         # Code may follow its sentence without a blank line: "For example::" and indented lines.
