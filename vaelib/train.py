@@ -150,9 +150,9 @@ def fit(
         bar = _progress(run.total, run.step, show=workers.rank == 0)
         saved = time.perf_counter()
 
-        def stop_if_asked() -> None:
-            if workers.any(bool(interrupts)):  # the processes agree on the step
-                workers.any(True)  # and none ends before the first one has saved
+        def stop_if(asked: bool) -> None:
+            if asked:
+                workers.any(True)  # none ends before the first one has saved
                 last = None if checkpoints is None else checkpoints.last
                 stop(interrupts, run.step, run.total, out, last)
 
@@ -164,17 +164,15 @@ def fit(
                 run.update(*compute(batch, run.step))
                 bar.update()
                 ended = run.done == 0
-                due = (
-                    workers.any(bool(interrupts))
-                    or time.perf_counter() - saved > settings.save_every
-                )
+                asked = workers.any(bool(interrupts))  # the processes agree on the step
+                due = asked or time.perf_counter() - saved > settings.save_every
                 if ended or due or device.type == "cpu":
                     run.check_finite(checkpoints)
                 if due and not ended:
                     run.seconds = time.perf_counter() - started
                     run.save(checkpoints)
                     saved = time.perf_counter()
-                    stop_if_asked()
+                    stop_if(asked)
 
             run.end_epoch(started)
             if held_out is not None:
@@ -187,9 +185,9 @@ def fit(
             finally:
                 run.save(checkpoints)
             saved = time.perf_counter()
-            stop_if_asked()
+            stop_if(workers.any(bool(interrupts)))
         bar.close()
-        stop_if_asked()
+        stop_if(workers.any(bool(interrupts)))
     losses.eval()
     run.history.ema = run.averaged_state()
     return run.history

@@ -159,6 +159,8 @@ CASES = {
     "streamed": lambda: (model_of(), TensorDataset(grey(201), torch.arange(201)), {"skip": 1.0}),
     "skipping": lambda: (model_of(), grey(201), {"objective": bad_for_some, "on_nan": "skip"}),
     "seeded apart": lambda: (model_of(seed=RANK), grey(201), {"ema": 0.999, "epochs": 1}),
+    # Each process has a clock of its own, and only the first one saves.
+    "saved by the clock": lambda: (model_of(), grey(201), {"save_every": 0.003, "epochs": 8}),
     "unused": lambda: (with_unused_parameters(), grey(201), {"epochs": 1}),
     "own model": lambda: (OwnModel(), grey(201), {"num_samples": 2}),
     "own draw": lambda: (own_draw(), grey(201), {}),

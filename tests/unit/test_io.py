@@ -120,6 +120,13 @@ def test_a_strangers_safetensors_is_refused(tmp_path):
         {"likelihood": {"name": "open"}},
         {"likelihood": {"name": "logistic_mixture", "num_components": 10**15}},
         {"surprise": 1},
+        {"prior": {"name": "FlowPrior", "latent_dim": 2, "hidden": 10**15, "num_layers": 4}},
+        {"prior": {"name": "FlowPrior", "latent_dim": 2, "hidden": 4, "num_layers": 10**15}},
+        {"prior": {"name": "FlowPrior", "latent_dim": [2] * 10**6, "hidden": 4, "num_layers": 4}},
+        {"prior": {"name": "mlp"}},
+        {"posterior": {"name": "reparameterized"}},
+        {"posterior": {"name": "__builtins__"}},
+        {"posterior": 3},
     ],
 )
 def test_a_hostile_architecture_allocates_nothing(path, change):
