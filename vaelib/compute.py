@@ -29,6 +29,7 @@ class Compute:
     ) -> None:
         self.workers, self.device = batches.workers, device
         self.losses = self.workers.wrap(losses)
+        self.parameters = trained(losses.model)
         self.takes_step = takes_step(settings.objective)
         self.part = math.ceil(batches.share / settings.accumulate)
         self.fast: Callable[..., Tensor] = self.losses
@@ -45,8 +46,8 @@ class Compute:
         """The step as objectives take it: on the device, so that it recompiles nothing."""
         return torch.full((), step, device=self.device) if self.takes_step else None
 
-    def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | None]:
-        """Sums of objective, rate, distortion and terms; and the norm, where it comes with them.
+    def __call__(self, batch: Batch, step: int) -> Tensor:
+        """[4 + terms]: sums of objective, rate, distortion and terms; the model's gradient's norm.
 
         The first step and a short batch are never compiled: the first one is looked at.
         """
@@ -66,7 +67,9 @@ class Compute:
                 (sums[0] * (-batch.weight * self.workers.size / batch.size)).backward()
             totals = totals + batch.weight * sums.detach()
         self.workers.add(totals)
-        return totals, None
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        return torch.cat((totals, norm.to(totals.dtype).view(1)))
 
 
 class WholeStep:
@@ -80,22 +83,23 @@ class WholeStep:
         models = trained(losses.model)
         self.parameters = models + trained(losses.objective, but=losses.model.parameters())
 
-        def compute(*arguments: Any) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
+        def compute(*arguments: Any) -> tuple[Tensor, tuple[Tensor | None, ...]]:
             sums = losses(*arguments)
             loss = sums[0] * (-1 / len(arguments[0]))
             gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
             with torch.no_grad():
                 own = [g for g in gradients[: len(models)] if g is not None]
-                return sums.detach(), nn.utils.get_total_norm(own), gradients
+                norm = torch.stack([g.square().sum() for g in own]).sum().sqrt()
+                return torch.cat((sums, norm.to(sums.dtype).view(1))), gradients
 
         self.compute = compiled(compute)
 
-    def __call__(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+    def __call__(self, *arguments: Any) -> Tensor:
         """Sums of objective, rate, distortion and terms, and the norm; fills `grad`."""
-        sums, norm, gradients = self.compute(*arguments)
+        row, gradients = self.compute(*arguments)
         for parameter, gradient in zip(self.parameters, gradients):
             parameter.grad = gradient
-        return sums, norm
+        return row
 
 
 @contextmanager

@@ -20,16 +20,17 @@ def diagnosis(
     """The error for the first row of an epoch's log that is not finite, or None where all are.
 
     Args:
-        log: [steps, 4 or more]: sums of objective, rate and distortion, and the gradient's norm.
+        log: [steps, 4 or more]: sums of objective, rate and distortion first, the gradient's norm
+            last.
         first_step: the step of the first row.
         order: the examples of each of the epoch's batches.
         last: the last checkpoint, if there are any.
     """
-    bad = (~log[:, [0, 3]].isfinite().all(1)).nonzero()
+    bad = (~log[:, [0, -1]].isfinite().all(1)).nonzero()
     if len(bad) == 0:
         return None
     i = int(bad[0])
-    objective, rate, distortion, norm = log[i, :4].tolist()
+    objective, rate, distortion, *_, norm = log[i].tolist()
     if not math.isfinite(rate):
         cause = "the KL is not: q(z|x)'s log-variance or mean overflows; bound it, or clip"
     elif not math.isfinite(distortion):
@@ -38,7 +39,7 @@ def diagnosis(
         cause = "rate and distortion are finite: look into the objective"
     else:
         cause = "only the gradient is not: look for a root, a log or a norm at 0"
-    if i > 20 and bool(log[i - 10 : i, 3].mean() > 5 * log[:i, 3].median()):
+    if i > 20 and bool(log[i - 10 : i, -1].mean() > 5 * log[:i, -1].median()):
         cause += "; gradients grew before it: lower the learning rate, warm it up, or clip"
     return NonFiniteError(
         f"At step {first_step + i} (epoch {first_step // len(order) + 1}, batch {i + 1} of "

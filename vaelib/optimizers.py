@@ -23,25 +23,35 @@ class FusedAdam(torch.optim.Adam):
     def __init__(
         self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 1e-3
     ) -> None:
+        # What the kernel takes, a tuple a group; none where a step is left to torch.
+        self._ready: list[tuple[Any, ...]] = []
         super().__init__(parameters, lr=lr, fused=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._ready = []  # its states are no more
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update; what is not the common case is left to torch."""
-        if closure is not None or not all(map(self._is_common, self.param_groups)):
+        groups = self.param_groups
+        if closure is not None or len(self._ready) != len(groups):
             return self._torchs_step(closure)
-        for group in self.param_groups:
-            parameters = group["params"]
-            states = [self.state[p] for p in parameters]
-            count = states[0]["step"]
+        for parameters, states, _, _, count in self._ready:
+            first = self.state[parameters[0]]
+            if first is not states[0] or first["step"] is not count:
+                return self._torchs_step(closure)
+            if any(p.grad is None for p in parameters):
+                return self._torchs_step(closure)
+        for group, (parameters, _, means, squares, count) in zip(groups, self._ready):
             count += 1
             torch._fused_adam_(
                 parameters,
                 [p.grad for p in parameters],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
+                means,
+                squares,
                 [],
-                [count] * len(states),
+                [count] * len(parameters),
                 lr=group["lr"],
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],
@@ -52,26 +62,23 @@ class FusedAdam(torch.optim.Adam):
             )
         return None
 
-    def _is_common(self, group: dict[str, Any]) -> bool:
-        """Whether all of a group have gradients, on a CPU, and one count of their steps."""
-        parameters = group["params"]
-        count = self.state[parameters[0]].get("step")
-        return (
-            count is not None
-            and count.device.type == "cpu"
-            and all(p.grad is not None and self.state[p].get("step") is count for p in parameters)
-        )
-
     def _torchs_step(self, closure: Callable[[], Any] | None) -> Any:
-        """Torch's own step; then the counts of a group are one tensor again, where equal."""
-        groups = [[self.state[p] for p in group["params"]] for group in self.param_groups]
-        for state in filter(None, (state for states in groups for state in states)):
+        """Torch's own step; then a group's counts are one tensor again, where they are equal."""
+        self._ready = []
+        groups = [group["params"] for group in self.param_groups]
+        for state in filter(None, (self.state[p] for group in groups for p in group)):
             state["step"] = state["step"].clone()
         result = super().step(closure)
-        for states in groups:
-            if all(states) and len({float(state["step"]) for state in states}) == 1:
-                for state in states:
-                    state["step"] = states[0]["step"]
+        for parameters in groups:
+            states = [self.state[p] for p in parameters]
+            counts = {float(state["step"]) for state in states if state}
+            if not all(states) or len(counts) != 1 or states[0]["step"].device.type != "cpu":
+                self._ready = []
+                return result
+            for state in states:
+                state["step"] = states[0]["step"]
+            means, squares = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq"))
+            self._ready.append((parameters, states, means, squares, states[0]["step"]))
         return result
 
 

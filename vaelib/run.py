@@ -46,13 +46,14 @@ class Run:
         self.step, self.seconds, self.finished = 0, 0.0, False
         self.total = settings.epochs * batches.per_epoch
         like = tensor_like(self.model)
-        # A row a step of the epoch: sums of objective, rate, distortion; norm; terms. One tensor,
+        # A row a step of the epoch: sums of objective, rate, distortion, terms; norm. One tensor,
         # for small ones that stay would lie between the large ones that go, and hold their pages.
         self.log = torch.zeros(batches.per_epoch, 4, dtype=like.dtype, device=like.device)
         self.failed = torch.zeros((), dtype=torch.bool, device=like.device)
         self.averages: list[Tensor] | None = None
         if settings.ema is not None:
             self.averages = [p.detach().clone() for p in self.parameters]
+        self.has_buffers = any(b.numel() for b in losses.buffers())
         self.buffers: list[Tensor] = []
         json.dumps(self._states({}))  # what cannot be kept is an error now, not after an epoch
 
@@ -77,52 +78,51 @@ class Run:
                 group["lr"] = base_lr * factor
         for parameter in (*self.parameters, *self.others):
             parameter.grad = None
-        self.buffers = [b.clone() for b in self.losses.buffers()]
+        if self.has_buffers:
+            self.buffers = [b.clone() for b in self.losses.buffers()]
 
     @torch.no_grad()
-    def update(self, totals: Tensor, norm: Tensor | None = None) -> None:
+    def update(self, row: Tensor) -> None:
         """One step of the optimizer, unless it would spoil the weights; nothing waits on CUDA.
 
-        totals: what `Losses` gave; norm: of the model's gradient, where it is known.
+        row: what `Compute` gave of the batch.
         """
-        skip, stops = self.settings.skip, self.settings.on_nan == "stop"
-        norm = self._clipped_norm(self.parameters, norm)
-        finite_sum = totals[0] + norm
+        skip, stops, clip = self.settings.skip, self.settings.on_nan == "stop", self.settings.clip
+        if clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, clip, row[-1])
         if self.others:
-            finite_sum = finite_sum + self._clipped_norm(self.others)
-        if norm.is_cuda and self.opt.defaults.get("fused"):
-            good = finite_sum.isfinite()
+            gradients = [p.grad for p in self.others if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+            if clip is not None:
+                nn.utils.clip_grads_with_norm_(self.others, clip, norm)
+            row[0] += 0 * norm  # not finite where theirs is not
+        if row.is_cuda and self.opt.defaults.get("fused"):
+            good = (row[0] + row[-1]).isfinite()
             if stops:  # nothing moves after the first failure, whenever it is noticed
                 self.failed |= ~good
                 good = ~self.failed
             if skip is not None:
-                good = good & (norm <= skip)
+                good = good & (row[-1] <= skip)
             self.opt.grad_scale, self.opt.found_inf = None, (~good).float()  # type: ignore[attr-defined]
             self.opt.step()
             for buffer, before in zip(self.losses.buffers(), self.buffers):
                 buffer.copy_(torch.where(good, buffer, before))
-        elif math.isfinite(finite_sum) and (skip is None or norm <= skip):
-            self.opt.step()
         else:
-            self.failed |= stops and not math.isfinite(finite_sum)
-            for buffer, before in zip(self.losses.buffers(), self.buffers):
-                buffer.copy_(before)
+            total, *_, norm = row.tolist()
+            finite = math.isfinite(total) and math.isfinite(norm)
+            if finite and (skip is None or norm <= skip):
+                self.opt.step()
+            else:
+                self.failed |= stops and not finite
+                for buffer, before in zip(self.losses.buffers(), self.buffers):
+                    buffer.copy_(before)
         if self.averages is not None and self.settings.ema is not None:
             decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)  # type: ignore[arg-type]
-        row = torch.cat((totals[:3], norm.to(totals.dtype).view(1), totals[3:]))
         if len(row) > self.log.shape[1]:  # the objective has terms
             self.log = self.log.new_zeros(len(self.log), len(row))
         self.log[self.done] = row
         self.step += 1
-
-    def _clipped_norm(self, parameters: list[nn.Parameter], norm: Tensor | None = None) -> Tensor:
-        """The norm of a player's gradient, before it is clipped."""
-        if norm is None:
-            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.settings.clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
-        return norm
 
     def check_finite(self, checkpoints: Checkpoints | None) -> None:
         """NonFiniteError if an objective or a gradient was not finite, and should stop the run."""
@@ -140,9 +140,9 @@ class Run:
         order = self.batches.order
         log, counts = self.log.double().cpu(), torch.tensor([len(i) for i in order])
         seconds = time.perf_counter() - started  # now that the device is done
-        finite = log[:, [0, 3]].isfinite().all(1)
+        finite = log[:, [0, -1]].isfinite().all(1)
         skip = self.settings.skip
-        made = finite if skip is None else finite & (log[:, 3] <= skip)
+        made = finite if skip is None else finite & (log[:, -1] <= skip)
         sums = log[finite].sum(0) / counts[finite].sum()
         objective, rate, distortion = sums[:3].tolist()
         self.history.append(
@@ -152,13 +152,13 @@ class Run:
             elbo=-(rate + distortion),
             rate=rate,
             distortion=distortion,
-            grad_norm=log[finite, 3].mean().item(),
+            grad_norm=log[finite, -1].mean().item(),
             lr=float(self.opt.param_groups[0]["lr"]),
             skipped=int((~made).sum()),
             seconds=seconds,
             examples_per_second=int(counts.sum()) / seconds,
         )
-        for name, value in zip(self.losses.terms, sums[4:].tolist()):
+        for name, value in zip(self.losses.terms, sums[3:-1].tolist()):
             self.history.terms.setdefault(name, []).append(value)
         self.seconds = 0.0
         self.batches.end_epoch()

@@ -161,7 +161,7 @@ def fit(
             losses.train()
             for batch in batches.epoch(run.done):
                 run.begin()
-                run.update(*compute(batch, run.step))
+                run.update(compute(batch, run.step))
                 bar.update()
                 ended = run.done == 0
                 asked = workers.any(bool(interrupts))  # the processes agree on the step
