@@ -77,7 +77,7 @@ def as_tensor(data: Data) -> Tensor:
     """
     if isinstance(data, Images):
         data = data.x
-    if is_on_disk(data):
+    if not isinstance(data, Tensor) and is_on_disk(data):
         data = np.asarray(data[0 : len(data)])
     if isinstance(data, np.ndarray) and data.dtype.kind in "buif":
         data = np.ascontiguousarray(data)
