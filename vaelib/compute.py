@@ -88,8 +88,8 @@ class WholeStep:
             loss = sums[0] * (-1 / len(arguments[0]))
             gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
             with torch.no_grad():
-                own = [g for g in gradients[: len(models)] if g is not None]
-                norm = torch.stack([g.square().sum() for g in own]).sum().sqrt()
+                squares = [g.square().sum() for g in gradients[: len(models)] if g is not None]
+                norm = torch.stack(squares or [0 * loss]).sum().sqrt()
                 return torch.cat((sums, norm.to(sums.dtype).view(1))), gradients
 
         self.compute = compiled(compute)

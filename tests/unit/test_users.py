@@ -499,3 +499,46 @@ def test_a_draw_of_your_own_is_not_passed_by():
     before = Own.calls
     vaelib.log_marginal(model, grey(), 3)
     assert Own.calls > before
+
+
+# Compiled ----------------------------------------------------------------------------------------
+
+
+class Plain(Learnt):
+    """Without what is noted for the tests, which no graph can hold."""
+
+    def forward(self, draw, step):
+        level = -(self.level - 1 - 0.01 * step).square()
+        return {"bound": vaelib.elbo(draw), "level": level.expand(len(draw.x))}
+
+
+@pytest.mark.slow
+def test_an_objectives_parameters_train_in_a_compiled_run_too():
+    keywords = {"epochs": 3, "batch_size": 10, "clip": 1.0}
+    eager, compiled = Plain(), Plain()
+    first = vaelib.fit(small(), grey(45), objective=eager, **keywords)
+    second = vaelib.fit(small(), grey(45), objective=compiled, compile=True, **keywords)
+    assert_close(compiled.level, eager.level)
+    for name, values in first.terms.items():
+        assert second.terms[name] == pytest.approx(values, rel=1e-5), name
+    assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"posterior": vaelib.posteriors.laplace},
+        {"prior": vaelib.priors.FlowPrior(2, hidden=4, num_layers=2)},
+        {"likelihood": vaelib.gaussian(0.5)},
+    ],
+    ids=str,
+)
+def test_the_losses_compile_to_one_graph(parts):
+    """A break would cost a tenth of a step, and a resumed run its bits."""
+    model = small(**parts).train()
+    noise = None if model.noise_dim is None else torch.randn(1, 8, 2)
+    x = (torch.rand(8, 1, 4, 4) < 0.5).float()
+    losses = vaelib.losses.Losses(model, vaelib.elbo, 1)
+    assert torch._dynamo.explain(losses)(x, noise, None, None).graph_break_count == 0
