@@ -533,7 +533,7 @@ def test_an_objectives_parameters_train_in_a_compiled_run_too():
         {"prior": vaelib.priors.FlowPrior(2, hidden=4, num_layers=2)},
         {"likelihood": vaelib.gaussian(0.5)},
     ],
-    ids=str,
+    ids=["plain", "posterior", "prior", "likelihood"],
 )
 def test_the_losses_compile_to_one_graph(parts):
     """A break would cost a tenth of a step, and a resumed run its bits."""
