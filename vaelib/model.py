@@ -293,8 +293,7 @@ class VAE(nn.Module):
             zero = tensor_like(self).new_zeros(self.latent_dim)  # type: ignore[arg-type]
             return Independent(Normal(zero, zero + 1, validate_args=False), 1, validate_args=False)
         if isinstance(prior, nn.Module):
-            takes_model = bool(inspect.signature(prior.forward).parameters)
-            prior = prior(self) if takes_model else prior()
+            prior = prior(self) if _reads_model(type(prior)) else prior()
         pz: Distribution = prior  # type: ignore[assignment]
         if pz.event_shape == () and pz.batch_shape == (self.latent_dim,):
             pz = Independent(pz, 1, validate_args=False)
@@ -343,6 +342,12 @@ def _check_count(latents: list[Latent], num_samples: int) -> None:
 
 def _overridden(model: VAE, name: str) -> bool:
     return getattr(type(model), name) is not getattr(VAE, name)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _reads_model(prior: type[nn.Module]) -> bool:
+    """Whether a prior's forward takes the model, beside itself."""
+    return len(inspect.signature(prior.forward).parameters) > 1
 
 
 def _flexible(posterior: Posterior) -> bool:

@@ -183,3 +183,25 @@ def test_a_likelihood_with_limits_refuses_values_outside():
     assert model.draw(torch.full((2, 6), 0.5)).log_w.shape == (1, 2)
     with pytest.raises(ValueError, match="rescale x"):
         model.draw(torch.full((2, 6), 1.5))
+
+
+def test_a_prior_whose_forward_takes_the_model_is_given_it():
+    """As VampPrior's, whose components are q(z|u) at pseudo-inputs u."""
+
+    class Pseudo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u = nn.Parameter(torch.randn(1, 6))
+
+        def forward(self, model):
+            q = model.encode(self.u)
+            return Independent(Normal(q.mean[0], q.stddev[0]), 1)
+
+    torch.manual_seed(0)
+    model = vaelib.VAE(nn.Linear(6, 4), nn.Linear(2, 6), 2, vaelib.gaussian(1.0), prior=Pseudo())
+    draw = model.draw(torch.randn(3, 6), num_samples=2)
+    q = model.encode(model.prior.u)
+    assert_close(draw.log_pz, Normal(q.mean[0], q.stddev[0]).log_prob(draw.z).sum(-1))
+    vaelib.elbo(draw).sum().backward()
+    assert model.prior.u.grad.abs().sum() > 0
+    assert draw.kl_parts.shape == (3, 2)
