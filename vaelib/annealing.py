@@ -92,6 +92,11 @@ def bidirectional(
     y = model.prepare_labels(y, n)
     dreamt = dream(model, None if y is None else y[:1])
     _check_walkable(model, dreamt)
+    if is_bound(model, dreamt):
+        raise ValueError(
+            "bidirectional got a model with a density that is a bound; expected exact ones, or its "
+            "two bounds are none."
+        )
     with seeded(model, seed):
         with torch.no_grad():
             pz = model.pz()
@@ -103,11 +108,9 @@ def bidirectional(
         lower = _anneal(pz.log_prob, log_joint, start, *settings)
         there = z.expand(num_samples, *z.shape)
         upper = _anneal(pz.log_prob, log_joint, there, *settings, forward=False)
-    bound, conditional = is_bound(model, dreamt), y is not None
+    conditional = y is not None
     below, above = (
-        replace(
-            _estimate(log_w, None, seed, acceptance, sign), bound=bound, conditional=conditional
-        )
+        replace(_estimate(log_w, None, seed, acceptance, sign), conditional=conditional)
         for (log_w, acceptance), sign in ((lower, 1.0), (upper, -1.0))
     )
     return below, above

@@ -65,7 +65,7 @@ def is_on_disk(data: Any) -> bool:
     """Whether data are an array-like that is read by slices: a memory map, or h5py's or zarr's."""
     if isinstance(data, np.memmap):
         return True
-    alike = all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__", "__len__"))
+    alike = all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__"))
     return alike and not isinstance(data, Tensor | np.ndarray)
 
 
@@ -78,7 +78,7 @@ def as_tensor(data: Data) -> Tensor:
     if isinstance(data, Images):
         data = data.x
     if not isinstance(data, Tensor) and is_on_disk(data):
-        data = np.asarray(data[0 : len(data)])
+        data = np.asarray(data[0 : data.shape[0]])
     if isinstance(data, np.ndarray) and data.dtype.kind in "buif":
         data = np.ascontiguousarray(data)
         if data.dtype.kind == "u" and data.dtype != np.uint8:
@@ -89,6 +89,7 @@ def as_tensor(data: Data) -> Tensor:
         raise TypeError(
             f"The data are {getattr(what, '__name__', what)}; expected Images, a tensor or a "
             "NumPy array of uint8 pixels, floats, or int64 counts or tokens."
+            + (" Stack the data set's items first." if hasattr(data, "__getitem__") else "")
         )
     if data.dtype == torch.bool:
         return data.to(torch.get_default_dtype())
@@ -117,6 +118,8 @@ def labels_of(model: Any, data: Any, y: Any = None, training: bool = False) -> T
     that needs labels gets none, and where one is handed labels that it does not take.
     """
     kind = getattr(model, "labels", None)
+    if kind not in (None, "given", "learnt"):
+        raise ValueError(f"model.labels is {kind!r}; expected None, 'given' or 'learnt'.")
     if kind is None or (kind == "learnt" and not training):
         if y is not None:
             when = "takes no labels" if kind is None else "is told labels in training only"
@@ -126,9 +129,10 @@ def labels_of(model: Any, data: Any, y: Any = None, training: bool = False) -> T
         y = data.y
     if y is None:
         how = ", -1 where it is missing" if kind == "learnt" else ""
+        also = "" if training else ", or y="
         raise ValueError(
-            f'The model has labels = "{kind}", but the data have none; expected Images(x, y), or '
-            f"y=, a label for each example{how}."
+            f'The model has labels = "{kind}", but the data have none; expected Images(x, y){also},'
+            f" a label for each example{how}."
         )
     y = as_labels(y)
     if len(y) != len(data):

@@ -41,6 +41,8 @@ class EarlyStopping:
                 "EarlyStopping got a run without validation data; expected fit(validation=...)."
             )
         epoch, value = history.epoch[-1], history.validation[-1]
+        if epoch == 1:  # another run
+            self.best, self.best_epoch, self.best_weights = float("-inf"), 0, {}
         if value > self.best + self.min_delta:
             weights = model.state_dict() if history.ema is None else history.ema
             self.best, self.best_epoch = value, epoch

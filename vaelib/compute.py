@@ -81,7 +81,7 @@ class WholeStep:
 
     def __init__(self, losses: Losses) -> None:
         models = trained(losses.model)
-        self.parameters = models + trained(losses.objective, but=losses.model.parameters())
+        self.parameters = models + trained(losses.objectives, but=losses.model.parameters())
 
         def compute(*arguments: Any) -> tuple[Tensor, tuple[Tensor | None, ...]]:
             sums = losses(*arguments)

@@ -51,6 +51,12 @@ class Latent:
     point: bool = False
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether z is drawn, from q or from strata of it, and not a list of all values."""
+        strata = self.log_weight is not None and self.z.is_floating_point()
+        return not self.point and (self.values == 1 or strata)
+
+    @property
     def log_qz_x(self) -> Tensor:
         """log q(z|x) at z: [K, B], nats. Of codes whose weight is told, the weight is their q."""
         if self.log_weight is not None and not self.z.is_floating_point():
@@ -299,7 +305,8 @@ def _kl_parts(latents: tuple[Latent, ...], log_weight: Tensor, values: int) -> T
             kl = closed_form(latent.q, latent.p)
             if kl is None:
                 return None
-            kl = (_mean(kl, log_weight, values) if kl.dim() == 2 else kl).unsqueeze(-1)
+            kl = _mean(kl, log_weight, values) if kl.dim() == 2 else kl
+            kl = kl.expand(log_weight.shape[1:]).unsqueeze(-1)  # also of a q that reads nothing
         columns.append(kl)
     return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
 
@@ -346,7 +353,10 @@ def closed_form(q: Distribution, p: Distribution) -> Tensor | None:
         size = whitened.square().sum((-2, -1)) + shift.square().sum(-1)
         return 0.5 * (size - q.event_shape[0]) - log_det
     name = " ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
-    return TORCHS[name](q, p) if name in TORCHS else None
+    try:
+        return TORCHS[name](q, p) if name in TORCHS else None
+    except NotImplementedError:  # as of two flows whose transforms differ
+        return None
 
 
 # The closed forms that torch knows, by the names of exact types: what torch.compile can look up.

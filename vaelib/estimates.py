@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from .arrays import Data, as_tensor, binarize, check_data, labels_of
 from .distributions import is_bernoulli
 from .draw import Draw, latents_of
-from .model import likelihood_of
+from .model import VAE, likelihood_of, prepared
 from .modes import positive_int, seeded, tensor_like
 
 
@@ -105,7 +105,7 @@ def log_marginal(
     """
     num_samples = positive_int("num_samples", num_samples)
     data = scored(model, x, y, data_seed)
-    if data.exact:
+    if data.listed:
         num_samples = 1
 
     log_sums, log_sums_squares = [], []
@@ -130,7 +130,7 @@ def log_marginal(
             log_sums_squares.append(log_sum_squares)
     sums = torch.cat(log_sums), torch.cat(log_sums_squares)
     estimate = data.says(summary(*sums, num_samples, data.data_seed, seed, curve))
-    return replace(estimate, mc_stderr=0.0) if data.exact else estimate
+    return replace(estimate, mc_stderr=0.0) if data.listed else estimate
 
 
 # The data as they are scored ---------------------------------------------------------------------
@@ -153,9 +153,14 @@ class Scored:
     bound: bool
 
     @property
+    def listed(self) -> bool:
+        """Whether one sample says it all, since every latent is a list of its values."""
+        return not any(latent.is_drawn or latent.point for latent in latents_of(self.first))
+
+    @property
     def exact(self) -> bool:
-        """Whether one sample says it all: every latent is listed, and no density is a bound."""
-        return all(latent.values > 1 for latent in latents_of(self.first)) and not self.bound
+        """Whether log p(x) is found without an error: all is listed, and no density is a bound."""
+        return self.listed and not self.bound
 
     def head(self, n: int) -> "Scored":
         """The first n examples."""
@@ -185,6 +190,8 @@ def scored(model: nn.Module, data: Data, y: Any = None, data_seed: int = 0) -> S
         x = binarize(x, data_seed, missing)
         if next(model.parameters(), None) is not None:  # else the data decide
             x = x.to(tensor_like(model).dtype)
+    if not isinstance(model, VAE):  # which takes x as it is
+        x = prepared(model, x)
     with seeded(model, 0):
         first = model(x[:1], 1, **({} if y is None else {"y": y[:1]}))
     return Scored(x, y, data_seed if bits else None, px_z, first, is_bound(model, first))
@@ -210,7 +217,8 @@ def why_not_flat(draw: Draw) -> str:
     if len(latents) > 1:
         return f"this model has {len(latents)} latents"
     if latents[0].values > 1:
-        return f"this model's latent is one of {latents[0].values} values that are listed"
+        how = "drawn by strata" if latents[0].is_drawn else "one of values that are listed"
+        return f"this model's latent is {how}"
     if latents[0].point:
         return "this model's posterior is a point"
     if not z.is_floating_point() or z.dim() != 3:

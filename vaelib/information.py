@@ -15,6 +15,7 @@ from .arrays import Data, as_tensor, labels_of
 from .distributions import unwrap
 from .draw import Draw, latents_of
 from .estimates import Scored, scored, standard_error
+from .model import VAE, prepared
 from .modes import positive_int, seeded
 
 
@@ -89,7 +90,7 @@ def information(
     rates, distortions, parts, codes, zs, posteriors = [], [], [], [], [], []
     with seeded(model, seed):
         for batch, labels in data.batches(max(1, 128 // data.first.values)):
-            draw = model(batch, 1 if data.exact else num_samples, **labels)
+            draw = model(batch, 1 if data.listed else num_samples, **labels)
             rates.append(draw.rate.double().cpu())
             distortions.append(-draw.mean(draw.log_px_z.double()).cpu())
             if draw.kl_parts is not None:
@@ -200,17 +201,23 @@ def encoded(model: nn.Module, x: Data, y: Any = None) -> Tensor:
             part = slice(start, start + 512)
             labels = {} if y is None else {"y": y[part]}
             code = None
-            if place == 0:  # no need to draw, and to decode
+            if place == 0 and isinstance(model, VAE):  # no need to draw, and to decode
                 code = _of_posterior(model.encode(x[part], **labels))  # type: ignore[operator]
             if code is None:
-                code = _code(model(x[part], 1, **labels), place)
+                code = _code(model(prepared(model, x[part]), 1, **labels), place)
             codes.append(code.reshape(len(code), -1))
     return torch.cat(codes)
 
 
 def _code(draw: Draw, place: int) -> Tensor:
     """The code of each example, [B, D], that the latent at this place is read as."""
-    latent = latents_of(draw)[place]
+    latents = latents_of(draw)
+    if not 0 <= place < len(latents):
+        raise ValueError(
+            f"model.code is {place}, but there are {len(latents)} latents; expected the place of "
+            "one of them, from 0."
+        )
+    latent = latents[place]
     code, leading = _of_posterior(latent.q), len(latent.q.batch_shape)
     if code is None and 1 < latent.values == len(latent.z):  # listed
         code, leading = latent.q.log_prob(latent.z).exp().T, 1

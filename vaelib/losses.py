@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from .draw import Draw
 from .modes import seeded
-from .objectives import Objective, total
-from .refusals import check_objective
+from .objectives import Objective, modules_of, total
+from .refusals import check_leaves, check_objective
 
 
 class Losses(nn.Module):
@@ -20,6 +20,7 @@ class Losses(nn.Module):
     def __init__(self, model: nn.Module, objective: Objective, num_samples: int) -> None:
         super().__init__()
         self.model, self.objective, self.num_samples = model, objective, num_samples
+        self.objectives = nn.ModuleList(modules_of(objective))
         self.terms: tuple[str, ...] = ()
 
     def forward(
@@ -35,7 +36,7 @@ class Losses(nn.Module):
         first: whether to refuse what would train wrongly in silence (see `check_objective`).
         """
         draw, value = self.value(x, noise, y, step)
-        terms = [] if isinstance(value, Tensor) else list(value.values())
+        terms = self._terms(value)
         whole = total(value)
         for part in (whole, *terms):
             if part.shape != (len(x),):
@@ -43,10 +44,9 @@ class Losses(nn.Module):
                     f"The objective returned shape {list(part.shape)}; expected [{len(x)}], one "
                     "number an example: leave the mean to fit."
                 )
-        if isinstance(value, dict):
-            self.terms = tuple(value)
         if first:
             check_objective(draw, whole, self.objective)
+            check_leaves(whole, [*self.model.parameters(), *self.objectives.parameters()])
         with torch.no_grad():
             distortion = -draw.mean(draw.log_px_z)
             rate = draw.rate
@@ -61,12 +61,25 @@ class Losses(nn.Module):
         draw = self.model(
             x, self.num_samples, **{name: t for name, t in given.items() if t is not None}
         )
-        if not isinstance(draw, Draw):
-            raise TypeError(
-                f"The model returned a {type(draw).__name__}; expected a vaelib.Draw, as "
-                "vaelib.Draw.of makes it."
-            )
         return draw, self.objective(draw) if step is None else self.objective(draw, step=step)
+
+    def _terms(self, value: Any) -> list[Tensor]:
+        """The objective's terms in the order of the first call's; [] of one that has none."""
+        if isinstance(value, Tensor):
+            return []
+        if not isinstance(value, dict) or not all(isinstance(t, Tensor) for t in value.values()):
+            raise TypeError(
+                f"The objective returned {value!r:.60}; expected a tensor [B], or a dict of them, "
+                "{term: [B]}."
+            )
+        if not self.terms:
+            self.terms = tuple(value)
+        if set(self.terms) != set(value):
+            raise ValueError(
+                f"The objective returned the terms {', '.join(value)}, but at first "
+                f"{', '.join(self.terms)}; expected the same at every step."
+            )
+        return [value[name] for name in self.terms]
 
     @torch.no_grad()
     def mean(self, x: Tensor, y: Tensor | None, seed: int, step: Tensor | None) -> float:

@@ -188,7 +188,8 @@ class VAE(nn.Module):
                     f"{self.noise_dim}]."
                 )
             num_samples = len(noise)
-        px_z, *latents = self.infer(x, positive_int("num_samples", num_samples), noise, y)
+        num_samples = positive_int("num_samples", num_samples)
+        px_z, *latents = _said(self.infer(x, num_samples, noise, y))
         _check_count(latents, num_samples)
         if check:
             check_values(x, px_z, self.missing)
@@ -234,7 +235,7 @@ class VAE(nn.Module):
         x = self.prepare(x)
         y = self.prepare_labels(y, len(x))
         if self.encoder is None or self.latent_dim is None or not self.has_parts:
-            return self.infer(x, 1, None, y)[1].q  # a model that writes infer
+            return _said(self.infer(x, 1, None, y))[1].q  # a model that writes infer
         parameters = call(self.encoder, x, *(() if y is None else (y,))).to(_float_dtype(x, self))
         expected = (len(x), num_parameters(self.posterior, self.latent_dim))
         if parameters.shape != expected and not _flexible(self.posterior):
@@ -317,7 +318,7 @@ class VAE(nn.Module):
         """Encode x, draw z, decode: [B, *x_shape], means of p(x|z) or draws if not `mean`."""
         x = self.prepare(x)
         y = self.prepare_labels(y, len(x))
-        px_z, *latents = self.infer(x, 1, None, y)
+        px_z, *latents = _said(self.infer(x, 1, None, y))
         shown = _shown(px_z, mean)
         if len(shown) == 1:
             return shown[0]
@@ -326,11 +327,25 @@ class VAE(nn.Module):
         return shown[index, torch.arange(shown.shape[1], device=shown.device)]
 
 
+def _said(inferred: Any) -> tuple[Any, ...]:
+    """What `infer` returned, if it is p(x|z) and then latents; else a TypeError that says so."""
+    if isinstance(inferred, tuple) and len(inferred) > 1:
+        if isinstance(inferred[0], Distribution):
+            if not [part for part in inferred[1:] if not isinstance(part, Latent)]:
+                return inferred
+    parts = inferred if isinstance(inferred, tuple) else (inferred,)
+    told = ", ".join(type(part).__name__ for part in parts)
+    raise TypeError(
+        f"infer returned {told}; expected p(x|z), a distribution over x, and then a vaelib.Latent "
+        "for each layer."
+    )
+
+
 def _check_count(latents: list[Latent], num_samples: int) -> None:
     """ValueError unless each latent has as many draws as were asked for."""
     values = math.prod([latent.values for latent in latents])
     expected = [num_samples * values]
-    if not [latent for latent in latents if latent.values == 1]:
+    if not [latent for latent in latents if latent.is_drawn or latent.point]:
         expected.append(values)  # all is listed: further samples add nothing
     for latent in latents:
         if len(latent.z) not in expected:
@@ -347,7 +362,8 @@ def _overridden(model: VAE, name: str) -> bool:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _reads_model(prior: type[nn.Module]) -> bool:
     """Whether a prior's forward takes the model, beside itself."""
-    return len(inspect.signature(prior.forward).parameters) > 1
+    _, *parameters = inspect.signature(prior.forward).parameters.values()
+    return any(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in parameters)
 
 
 def _flexible(posterior: Posterior) -> bool:
@@ -377,6 +393,15 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
 
 
+def prepared(model: nn.Module, x: Tensor) -> Tensor:
+    """x as a model takes it, also one that shares nothing with `VAE`."""
+    if isinstance(model, VAE):
+        return model.prepare(x)
+    like = tensor_like(model)
+    x = scale_pixels(x.to(like.device), like.dtype)
+    return x.to(like.dtype) if x.is_floating_point() else x
+
+
 @torch.no_grad()
 def likelihood_of(model: nn.Module, x: Data | None = None, y: Any = None) -> Distribution:
     """p(x|z) as the model returns it, for two examples of x: tells which likelihood it has.
@@ -394,14 +419,20 @@ def likelihood_of(model: nn.Module, x: Data | None = None, y: Any = None) -> Dis
     few = x[:2]
     try:
         with seeded(model, 0):
+            few = prepared(model, few)
             if isinstance(model, VAE):
-                few = model.prepare(few)
-                px_z = model.infer(few, 1, None, model.prepare_labels(y, len(few)))[0]
+                px_z = _said(model.infer(few, 1, None, model.prepare_labels(y, len(few))))[0]
             else:
-                px_z = model(few, 1, **({} if y is None else {"y": y})).px_z
+                draw = model(few, 1, **({} if y is None else {"y": y}))
+                if not isinstance(draw, Draw):
+                    raise TypeError(
+                        f"The model returned a {type(draw).__name__}; expected a vaelib.Draw, as "
+                        "vaelib.Draw.of makes it."
+                    )
+                px_z = draw.px_z
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         raise ValueError(
             f"The model failed on two examples of data of shape {list(x.shape)}, {x.dtype} "
             f"({_first_line(error)}); expected data such as it is made for: reshape, or change "

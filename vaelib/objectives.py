@@ -7,10 +7,12 @@ An objective may take a second argument named `step`, a 0-d tensor, for schedule
 parameters trained with the model's. Introduced in book/foundations/03_elbo.ipynb.
 """
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -158,6 +160,17 @@ def _stopped(latent: Latent) -> Distribution:
     if base is q:
         return stopped
     return Independent(stopped, q.reinterpreted_batch_ndims, validate_args=False)  # type: ignore[attr-defined]
+
+
+def modules_of(objective: Objective) -> list[nn.Module]:
+    """The modules that an objective is, or that functools.partial or a bound method holds."""
+    found: list[nn.Module] = []
+    part: Any = objective
+    while part is not None:
+        if isinstance(part, nn.Module):
+            found.append(part)
+        part = part.func if isinstance(part, functools.partial) else getattr(part, "__self__", None)
+    return found
 
 
 def takes_step(objective: Objective) -> bool:

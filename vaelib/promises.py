@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from .draw import Draw, closed_form, latents_of, layer_name
+from .draw import Draw, Latent, closed_form, latents_of, layer_name
 from .follows import look, off, unlike
 from .modes import seeded, tensor_like
 from .objectives import Objective
@@ -108,7 +108,7 @@ def shapes(case: Case) -> Iterator[str]:
         if not isinstance(draw, Draw):
             yield f"The model returned a {type(draw).__name__}; expected a vaelib.Draw."
             return
-        drawn = any(latent.values == 1 and not latent.point for latent in latents_of(draw))
+        drawn = any(latent.is_drawn for latent in latents_of(draw))
         shape, dtype = (3 * draw.values, len(case.few)), draw.log_px_z.dtype
         if not drawn and len(draw.log_px_z) == draw.values:
             shape = (draw.values, len(case.few))  # all is listed: further samples add nothing
@@ -224,15 +224,21 @@ def draws_follow(case: Case) -> Iterator[str]:
     """draws and the closed-form KL"""
     for how, parts in case.many():
         looks: dict[str, list[dict[str, Tensor]]] = {}
-        gaps, values = [], 1
+        shared: dict[str, int] = {}  # listed values above a layer, which may share its noise
+        gaps = []
         for draw in parts:
             values = draw.values
             for i, latent in enumerate(latents_of(draw)):
-                if latent.values == 1 and not latent.point:
-                    looks.setdefault(layer_name(i, latent), []).append(look(latent.q, latent.z))
+                if not latent.is_drawn:
+                    continue
+                name, seen = layer_name(i, latent), look(latent.q, latent.z)
+                shared[name] = values
+                if latent.values > 1:
+                    seen, shared[name] = _by_strata(seen, latent), 1
+                looks.setdefault(name, []).append(seen)
             if draw.kl_parts is not None:
                 gaps.append(_by_sample(draw, draw.log_qz_x - draw.log_pz - _kl_by_draw(draw)))
-        faults = {name: unlike(its_parts, values) for name, its_parts in looks.items()}
+        faults = {name: unlike(its_parts, shared[name]) for name, its_parts in looks.items()}
         for name, found in faults.items():
             if found is not None:
                 yield f"The draws of {name}{how} do not follow its q: {found}."
@@ -327,6 +333,16 @@ def _kl_by_draw(draw: Draw) -> Tensor:
     if not known or any(kl is None for kl in known):
         return draw.kl
     return sum(known)  # type: ignore[arg-type, return-value]
+
+
+def _by_strata(seen: dict[str, Tensor], latent: Latent) -> dict[str, Tensor]:
+    """Of strata, what is of mean 0 under q: the sum over a sample's strata by their weights."""
+    weights = latent.log_weight.exp().unsqueeze(-1)  # type: ignore[union-attr]
+    return {
+        name: (weights * t).unflatten(0, (-1, latent.values)).sum(1)
+        for name, t in seen.items()
+        if name in ("slope", "spread")
+    }
 
 
 def _by_sample(draw: Draw, terms: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import warnings
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -38,13 +39,13 @@ def check_objective(draw: Draw, value: Tensor, objective: Objective) -> None:
         learns = latent.q.log_prob(latent.z.detach()).requires_grad
         if supplied or latent.point or not learns:
             continue
-        if latent.values == 1 and not latent.z.requires_grad:
+        if latent.is_drawn and not latent.z.requires_grad:
             raise ValueError(
                 f"q of {layer_name(i, latent)} has parameters, but its z carries no gradient, so "
                 "that p(x|z) would teach q nothing; expected a reparameterized draw (q.rsample), "
                 "listed values (values=V), or an objective with supplies_gradient = True."
             )
-        if latent.values > 1:
+        if not latent.is_drawn:
             tensors = _tensors(latent.q)
             known = elbo(draw)
             theirs, their_slope = slope_of(known, tensors), slope_of(known, [draw.log_px_z])
@@ -63,6 +64,25 @@ def check_objective(draw: Draw, value: Tensor, objective: Objective) -> None:
             "objectives are maximised: expected elbo(draw), not -elbo(draw).",
             stacklevel=_outside(),
         )
+
+
+def check_leaves(value: Tensor, trained: Iterable[Tensor]) -> None:
+    """ValueError where the objective depends on a parameter that nobody would train."""
+    known, seen, stack = {id(p) for p in trained}, set(), [value.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor) and id(leaf) not in known:
+            raise ValueError(
+                f"The objective depends on a tensor of shape {list(leaf.shape)} that requires a "
+                "gradient and belongs neither to the model nor to the objective, so that it would "
+                "stay untrained; expected an objective that is an nn.Module with it, or "
+                "requires_grad = False."
+            )
+        stack += [parent for parent, _ in node.next_functions]
 
 
 def _outside() -> int:

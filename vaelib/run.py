@@ -34,12 +34,16 @@ class Run:
     def __init__(self, losses: Losses, settings: Settings, batches: Batches, callback: Any) -> None:
         self.losses, self.model, self.settings = losses, losses.model, settings
         self.batches, self.callback = batches, callback
+        if callback is not None and not callable(callback):
+            raise TypeError(
+                f"callback is {callback!r:.60}; expected a function of model and history."
+            )
         self.parameters = trained(self.model)
         if not self.parameters:
             raise ValueError(
                 "The model has no parameters that require gradients: nothing to train."
             )
-        self.others = trained(settings.objective, but=self.model.parameters())
+        self.others = trained(losses.objectives, but=self.model.parameters())
         self.opt = settings.make_optimizer(self.parameters, self.others)
         self.base_lrs = [group["lr"] for group in self.opt.param_groups]
         self.history = History()
@@ -68,11 +72,15 @@ class Run:
         """Before a step: its learning rate, no gradients, and buffers remembered."""
         if self.settings.schedule is not None:
             share = self.step / self.total
-            factor = float(self.settings.schedule(share))
+            said = self.settings.schedule(share)
+            try:
+                factor = float(said)
+            except (TypeError, ValueError):
+                factor = math.nan
             if not math.isfinite(factor):
                 raise ValueError(
-                    f"schedule returned {factor} for {share:.4g}; expected a finite factor on the "
-                    "learning rate for every share in [0, 1)."
+                    f"schedule returned {said!r:.60} for {share:.4g}; expected a finite factor on "
+                    "the learning rate for every share in [0, 1)."
                 )
             for group, base_lr in zip(self.opt.param_groups, self.base_lrs):
                 group["lr"] = base_lr * factor
@@ -174,7 +182,7 @@ class Run:
             with torch.random.fork_rng([like.device] if like.is_cuda else []):
                 # What it draws does not change the run.
                 said = self.callback(self.model, self.history)
-            answer = isinstance(said, bool | np.bool_) and bool(said)
+            answer = isinstance(said, bool | np.bool_ | Tensor) and bool(said)
         self.finished = workers.any(answer)
         if self.finished:
             workers.copy(self.model.state_dict().values())  # a callback may have put the best back
@@ -218,7 +226,9 @@ class Run:
     def _stateful(self) -> dict[str, Any]:
         things = {
             "optimizer": self.opt,
-            "objective": self.settings.objective,
+            "objective": self.losses.objectives
+            if len(self.losses.objectives)
+            else self.settings.objective,
             "callback": self.callback,
         }
         return {

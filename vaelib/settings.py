@@ -184,9 +184,7 @@ def described(model: nn.Module) -> str:
     return stable_name("\n".join([*str(model).splitlines(), *shapes, *parts]))
 
 
-def trained(module: Any, but: Any = ()) -> list[nn.Parameter]:
-    """The parameters of a module that are trained, but for those of `but`; none of a function."""
-    if not isinstance(module, nn.Module):
-        return []
+def trained(module: nn.Module, but: Any = ()) -> list[nn.Parameter]:
+    """The parameters of a module that are trained, but for those of `but`."""
     others = {id(p) for p in but}
     return [p for p in module.parameters() if p.requires_grad and id(p) not in others]

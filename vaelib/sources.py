@@ -66,12 +66,16 @@ class Streamed:
                 "The data are a DataLoader; expected what it loads, since fit makes the batches: "
                 "pass its .dataset, and batch_size=."
             )
-        if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+        labelled = getattr(model, "labels", None) is not None
+        if is_on_disk(data):
+            if labelled:
+                labels_of(model, data, training=True)  # it has none, and says so
+        elif isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
             raise TypeError(
                 f"The data are a {type(data).__name__}, which has no length; expected a Dataset "
                 "with __len__ and __getitem__, since every epoch takes a new order."
             )
-        self.items = _Items(data, labelled=getattr(model, "labels", None) is not None)
+        self.items = _Items(data, labelled)
         self.like, self.missing = tensor_like(model), getattr(model, "missing", False)
         self.px_z: Distribution | None = None
         if len(self) == 0:
@@ -137,7 +141,7 @@ class _Items(Dataset[Any]):
         self.data, self.labelled = data, labelled
 
     def __len__(self) -> int:
-        return len(self.data)
+        return self.data.shape[0] if is_on_disk(self.data) else len(self.data)
 
     def __getitems__(self, index: list[int]) -> Rows:
         if isinstance(self.data, np.memmap):
@@ -166,7 +170,7 @@ class _Items(Dataset[Any]):
                 ) from error
 
     def _parts(self, i: int, item: Any) -> tuple[Tensor, Tensor | None]:
-        x, *rest = item if isinstance(item, list | tuple) else (item,)
+        x, *rest = item if isinstance(item, list | tuple) and item else (item,)
         x = torch.as_tensor(x) if isinstance(x, Tensor | np.ndarray | np.generic) else x
         if not isinstance(x, Tensor):
             told = f"a {type(x).__name__}"

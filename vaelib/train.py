@@ -119,6 +119,8 @@ def fit(
         NonFiniteError: see `on_nan`.
     """
     settings = Settings.of(locals())
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"The model is a {type(model).__name__}; expected an nn.Module.")
     source = open_data(data, model)
     x, y = source.first()
     px_z = likelihood_of(model, x, y if getattr(model, "labels", None) == "given" else None)

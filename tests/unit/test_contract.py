@@ -40,7 +40,7 @@ import pytest
 import torch
 from kinds import KINDS, SX, BottomUp, Critic, Drawn, Labelled, Listed, Missing, commitment, normal
 from torch import nn
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.testing import assert_close
 
 import vaelib
@@ -974,3 +974,98 @@ def test_save_and_load_bring_the_same_draws(name, tmp_path):
 
 def parameters_of(model):
     return torch.cat([t.flatten() for t in model.state_dict().values()])
+
+
+# What an outsider found ---------------------------------------------------------------------------
+
+
+class Strata(vaelib.VAE):
+    """A mixture posterior, a draw from each component: strata, which count by their weights."""
+
+    def __init__(self, swapped=False, held=False):
+        super().__init__()
+        self.swapped, self.held = swapped, held
+        self.log_share = nn.Parameter(torch.tensor([2.0, 0.0, -2.0]))
+        self.loc = nn.Parameter(torch.tensor([1.0, 0.0, -1.0]))
+        self.log_scale = nn.Parameter(torch.tensor([-0.5, -0.5, -0.5]))
+
+    def infer(self, x, num_samples=1, noise=None, y=None):
+        shape = (num_samples, 3, len(x), 1)
+        loc, scale = (t[:, None].expand(len(x), 3, 1) for t in (self.loc, self.log_scale.exp()))
+        q = MixtureSameFamily(
+            Categorical(logits=self.log_share.expand(len(x), 3)), normal(loc, scale)
+        )
+        eps = torch.randn(shape, dtype=x.dtype)
+        z = self.loc[:, None, None] + self.log_scale.exp()[:, None, None] * eps
+        z = (z.detach() if self.held else z).flatten(0, 1)
+        share = self.log_share.log_softmax(-1)
+        share = share.flip(0) if self.swapped else share
+        share = share[:, None].expand(num_samples, 3, len(x)).flatten(0, 1)
+        p = normal(torch.zeros(1, dtype=x.dtype), torch.ones(1, dtype=x.dtype))
+        return normal(z, torch.full_like(z, 0.5)), Latent(z, q, p, values=3, log_weight=share)
+
+    def generate(self, n, y=None):
+        z = torch.randn(n, 1, dtype=self.loc.dtype)
+        return normal(z, torch.full_like(z, 0.5)), z
+
+
+def test_strata_are_drawn_and_not_listed():
+    torch.manual_seed(0)
+    model, x = Strata().double(), 1.25**0.5 * torch.randn(60, 1, dtype=torch.float64)
+    exact = Normal(0.0, 1.25**0.5).log_prob(x).sum(-1)
+    estimate = vaelib.log_marginal(model, x, num_samples=2000)
+    assert estimate.num_samples == 2000 and estimate.mc_stderr > 0
+    assert abs(estimate.mean - exact.mean()) < 4 * estimate.mc_stderr + 1e-4
+    vaelib.check_model(model, x)
+    with pytest.raises(ValueError, match="do not follow its q"):
+        vaelib.check_model(Strata(swapped=True).double(), x)
+    with pytest.raises(ValueError, match="its z carries no gradient"):
+        vaelib.fit(Strata(held=True).double(), x, epochs=1)
+
+
+def test_a_q_that_reads_nothing_has_a_rate_by_example():
+    class Blind(vaelib.VAE):
+        def infer(self, x, num_samples=1, noise=None, y=None):
+            one = torch.ones(2, dtype=x.dtype)
+            q = normal(one, one)
+            z = q.rsample((num_samples, len(x)))
+            return normal(z, torch.ones_like(z)), Latent(z, q, normal(0 * one, one))
+
+    x = torch.randn(5, 2, dtype=torch.float64)
+    assert_close(Blind()(x, 2).kl_parts, torch.ones(5, 1, dtype=torch.float64))
+    assert_close(Blind()(x, 2).rate, torch.ones(5, dtype=torch.float64))
+
+
+def test_flows_whose_closed_form_is_unknown_use_the_draws():
+    from torch.distributions import TransformedDistribution
+    from torch.distributions.transforms import AffineTransform
+
+    class Flow(vaelib.VAE):
+        def infer(self, x, num_samples=1, noise=None, y=None):
+            def bent(loc, by):
+                base = normal(loc, torch.ones_like(loc))
+                return TransformedDistribution(base, [AffineTransform(0 * loc[..., :1], by)])
+
+            q, p = bent(x, 1.5), bent(torch.zeros_like(x[0]), 2.0)
+            z = q.rsample((num_samples,))
+            return normal(z, torch.ones_like(z)), Latent(z, q, p)
+
+    x = torch.randn(5, 2, dtype=torch.float64)
+    draw = Flow()(x, 3)
+    assert draw.kl_parts is None
+    assert_close(vaelib.elbo(draw), draw.log_w.mean(0))
+
+
+def test_a_list_under_a_bound_is_summed_once():
+    class Loose(Categorical):
+        density = "bound"
+
+    class Listed(vaelib.VAE):
+        def infer(self, x, num_samples=1, noise=None, y=None):
+            z = torch.arange(3)[:, None].expand(-1, len(x))
+            q, p = Categorical(logits=torch.zeros(len(x), 3)), Loose(logits=torch.zeros(3))
+            loc = z[..., None].to(x.dtype).expand(-1, -1, 2)
+            return normal(loc, torch.ones_like(loc)), Latent(z, q, p, values=3)
+
+    estimate = vaelib.log_marginal(Listed(), torch.randn(5, 2), num_samples=50)
+    assert estimate.bound and estimate.num_samples == 1

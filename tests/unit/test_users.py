@@ -542,3 +542,142 @@ def test_the_losses_compile_to_one_graph(parts):
     x = (torch.rand(8, 1, 4, 4) < 0.5).float()
     losses = vaelib.losses.Losses(model, vaelib.elbo, 1)
     assert torch._dynamo.explain(losses)(x, noise, None, None).graph_break_count == 0
+
+
+# What an outsider found ---------------------------------------------------------------------------
+
+
+class Penalty(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.b = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, draw, scale=1.0):
+        return vaelib.elbo(draw) - scale * (self.b - 2).square()
+
+
+@pytest.mark.parametrize(
+    "wrapped", [lambda o: o, lambda o: functools.partial(o, scale=3.0), lambda o: o.forward]
+)
+def test_an_objective_in_a_wrapper_trains_as_well(tmp_path, wrapped):
+    objective, again = Penalty(), Penalty()
+    keywords = {"epochs": 30, "batch_size": 10, "lr": 0.05, "out": tmp_path}
+    vaelib.fit(small(), grey(), objective=wrapped(objective), **keywords)
+    assert objective.b.item() == pytest.approx(2, abs=0.05)
+    vaelib.fit(small(), grey(), objective=wrapped(again), **keywords)  # finished: read back
+    assert again.b.item() == objective.b.item()
+
+
+def test_a_parameter_that_nobody_would_train_is_refused(tmp_path):
+    penalty = Penalty()
+    with pytest.raises(ValueError, match=r"depends on a tensor of shape \[\].* an nn.Module"):
+        vaelib.fit(small(), grey(), objective=lambda draw: penalty(draw), out=tmp_path)
+
+
+def test_early_stopping_begins_anew_with_another_run():
+    stopper = vaelib.EarlyStopping(patience=3)
+    first, second = small(), small()
+    vaelib.fit(first, grey(), epochs=4, validation=grey(10), callback=stopper)
+    best = stopper.best
+    stopper.best = best + 1e6
+    vaelib.fit(second, grey(), epochs=2, validation=grey(10), callback=stopper)
+    assert stopper.best < best
+
+
+def test_terms_are_logged_by_name_and_may_not_change():
+    calls = []
+
+    def turning(draw):
+        calls.append(1)
+        bound = vaelib.elbo(draw)
+        terms = {"bound": bound, "nothing": 0 * bound}
+        return terms if len(calls) % 2 else dict(reversed(terms.items()))
+
+    history = vaelib.fit(small(), grey(), objective=turning, epochs=1, batch_size=10)
+    assert history.terms["nothing"] == [0.0]
+    with pytest.raises(ValueError, match="terms other, but at first bound; expected the same"):
+        calls.clear()
+        vaelib.fit(
+            small(),
+            grey(),
+            objective=lambda d: {"other" if calls or calls.append(1) else "bound": vaelib.elbo(d)},
+        )
+
+
+def test_labels_are_missed_on_disk_as_elsewhere():
+    class Semi(vaelib.VAE):
+        labels = "learnt"
+
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    decoder = nn.Sequential(nn.Linear(2, 16), nn.Unflatten(1, (1, 4, 4)))
+    model = Semi(encoder, decoder, 2)
+    for data in (OnDisk(grey()), grey()):
+        with pytest.raises(ValueError, match=r"data have none; expected Images\(x, y\), a label"):
+            vaelib.fit(model, data)
+    model.labels = "Given"
+    with pytest.raises(ValueError, match="labels is 'Given'; expected None, 'given' or 'learnt'"):
+        vaelib.fit(model, Images(grey(), torch.zeros(40)))
+
+
+def _bare(returned):
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x, num_samples=1):
+            return returned
+
+    return Bare()
+
+
+def _saying(*said):
+    class Saying(vaelib.VAE):
+        def infer(self, x, num_samples=1, noise=None, y=None):
+            return said[0] if len(said) == 1 else said
+
+    model = Saying()
+    model.weight = nn.Parameter(torch.zeros(()))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "keywords", "says"),
+    [
+        (_bare(torch.zeros(2)), {}, "model returned a Tensor; expected a vaelib.Draw"),
+        (_saying(torch.distributions.Normal(0, 1)), {}, "infer returned Normal; expected p"),
+        (_saying(torch.distributions.Normal(0, 1), ()), {}, "infer returned Normal, tuple; exp"),
+        (_saying(None), {}, "infer returned NoneType; expected p"),
+        (len, {}, "model is a builtin_function_or_method; expected an nn.Module"),
+        (small(), {"objective": lambda d: None}, "objective returned None; expected a tensor"),
+        (small(), {"objective": lambda d: {"a": 1.0}}, "objective returned {'a': 1.0}; expected"),
+        (small(), {"callback": [vaelib.EarlyStopping()]}, "expected a function of model and h"),
+    ],
+)
+def test_what_is_returned_in_another_form_gets_a_sentence(model, keywords, says):
+    with pytest.raises(TypeError, match=says):
+        vaelib.fit(model, grey(), **keywords)
+
+
+def test_a_schedule_that_says_words_and_a_callback_that_says_a_tensor():
+    with pytest.raises(ValueError, match="schedule returned 'fast' for 0; expected a finite"):
+        vaelib.fit(small(), grey(), schedule=lambda t: "fast")
+    stopped = vaelib.fit(small(), grey(), epochs=5, callback=lambda *_: torch.tensor(True))
+    assert stopped.epoch == [1]
+
+
+def test_a_model_that_shares_nothing_with_vaelibs_gets_data_in_its_dtype():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = table_vae()
+
+        def forward(self, x, num_samples=1):
+            draw = self.inner(x, num_samples)
+            assert x.dtype == torch.float32
+            return vaelib.Draw.of(x, draw.px_z, *draw.latents)
+
+    table = np.random.default_rng(0).normal(size=(50, 6))
+    vaelib.fit(Own(), table, epochs=1)
+    assert vaelib.log_marginal(Own(), table, 5).values.isfinite().all()
+    assert vaelib.evaluate.active_units(Own(), table) >= 0
