@@ -99,6 +99,11 @@ class VAE(nn.Module):
         if not own and posterior is normal and self.noise_dim is None:
             self.noise_dim = self.latent_dim
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "prior":  # found out here, since torch.compile cannot follow a signature
+            self.prior_reads_model = _reads_model(value)
+
     # How it sees, how it dreams
 
     def infer(
@@ -294,7 +299,7 @@ class VAE(nn.Module):
             zero = tensor_like(self).new_zeros(self.latent_dim)  # type: ignore[arg-type]
             return Independent(Normal(zero, zero + 1, validate_args=False), 1, validate_args=False)
         if isinstance(prior, nn.Module):
-            prior = prior(self) if _reads_model(type(prior)) else prior()
+            prior = prior(self) if self.prior_reads_model else prior()
         pz: Distribution = prior  # type: ignore[assignment]
         if pz.event_shape == () and pz.batch_shape == (self.latent_dim,):
             pz = Independent(pz, 1, validate_args=False)
@@ -359,11 +364,13 @@ def _overridden(model: VAE, name: str) -> bool:
     return getattr(type(model), name) is not getattr(VAE, name)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _reads_model(prior: type[nn.Module]) -> bool:
-    """Whether a prior's forward takes the model, beside itself."""
-    _, *parameters = inspect.signature(prior.forward).parameters.values()
-    return any(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in parameters)
+def _reads_model(prior: Any) -> bool:
+    """Whether a prior is a module whose forward takes the model."""
+    if not isinstance(prior, nn.Module):
+        return False
+    parameters = inspect.signature(prior.forward).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return any(p.default is p.empty for p in named)
 
 
 def _flexible(posterior: Posterior) -> bool:
