@@ -20,6 +20,8 @@ from .model import VAE
 from .modes import device
 from .nonfinite import NonFiniteError
 from .objectives import elbo, iwae, stl
+from .results import results
+from .tables import table
 from .train import fit
 from .verdict import Verdict
 
@@ -62,9 +64,11 @@ __all__ = [
     "posteriors",
     "priors",
     "report",
+    "results",
     "save",
     "sliders",
     "stl",
+    "table",
 ]
 
 

@@ -1,9 +1,10 @@
 """Optimizers: the one that `fit` uses by default, torch's fused Adam called with less Python, and
-Muon, which wants fewer steps where a step is dear.
+Muon, which wants fewer steps where a step is dear; and a schedule of the learning rate.
 
 Introduced in book/foundations/06_training.ipynb and book/models/07_evaluation.ipynb.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -162,4 +163,21 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.T if wide is not matrix else x
 
 
-__all__ = ["FusedAdam", "Muon"]
+def warm_cosine(done: float) -> float:
+    """A factor on the learning rate: up over the first twentieth of training, then half a cosine
+    down to 0 (Loshchilov & Hutter, ICLR 2017, https://arxiv.org/abs/1608.03983, eq. 5).
+
+    Args:
+        done: the share of training that is done, from 0 to 1, as `fit(schedule=...)` gives it.
+
+    Returns:
+        The factor, from 0 to 1.
+
+    Example:
+        >>> [round(warm_cosine(t), 2) for t in (0.0, 0.05, 0.5, 1.0)]
+        [0.0, 0.99, 0.5, 0.0]
+    """
+    return min(1.0, done / 0.05) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+__all__ = ["FusedAdam", "Muon", "warm_cosine"]

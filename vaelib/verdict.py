@@ -4,7 +4,7 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
-VERDICTS = ("holds", "holds under a condition", "does not hold")
+VERDICTS = ("holds", "holds under a condition", "undecided", "does not hold")
 
 
 @dataclass(frozen=True)

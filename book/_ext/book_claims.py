@@ -30,12 +30,14 @@ SURVEY: dict[str, str] = json.loads(
 VERDICTS = {  # and the class of its badge
     "holds": "verdict-holds",
     "holds under a condition": "verdict-condition",
+    "undecided": "verdict-undecided",
     "does not hold": "verdict-fails",
 }
 
 SIGNS = {
     "holds": "\u2713",
     "holds under a condition": "\u25d0",
+    "undecided": "?",
     "does not hold": "\u2717",
     "not measured yet": "\u00b7",
 }

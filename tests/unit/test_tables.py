@@ -1,0 +1,56 @@
+"""Tables and stored results: what a chapter shows is what the cells hold."""
+
+import json
+
+import pytest
+import torch
+
+import vaelib
+from vaelib.tables import plus_minus
+
+ROWS = [{"model": "VAE <small>", "nats": "-97.3"}, {"model": "PCA", "nats": "-205.1 ± 0.2"}]
+
+
+def test_html_and_text_hold_every_cell():
+    table = vaelib.table(ROWS, caption="Test images & bits")
+    assert "VAE &lt;small&gt;" in table._repr_html_()
+    assert "<caption>Test images &amp; bits</caption>" in table._repr_html_()
+    assert table._repr_html_().count("<td class=number>") == 2
+    assert str(table).splitlines() == [
+        "Test images & bits",
+        "model                nats",
+        "VAE <small>         -97.3",
+        "PCA          -205.1 ± 0.2",
+    ]
+
+
+def test_numbers_are_written_as_the_docstring_says():
+    row = {"int": 60_000, "float": 1 / 3, "tensor": torch.tensor(2.0), "flag": True}
+    assert str(vaelib.table([row])).split()[-4:] == ["60,000", "0.3333", "2", "True"]
+
+
+def test_rows_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        vaelib.table([])
+    with pytest.raises(ValueError, match="row 1 has the columns"):
+        vaelib.table([{"a": 1}, {"b": 1}])
+
+
+def test_plus_minus():
+    assert plus_minus(torch.tensor([1.0, 2.0, 3.0]), 1) == "2.0 ± 1.0"
+    assert plus_minus(torch.tensor([1.0]), 1) == "1.0"
+
+
+def test_results(tmp_path):
+    runs = [{"seed": s, "seconds": 60.0, "nll": [84.0, 85.0 + s]} for s in (0, 1)]
+    facts = {"commit": "c" * 40, "date": "2026-01-01", "device": "cpu", "threads": 1}
+    (tmp_path / "demo.json").write_text(json.dumps({"chapter": "05", "runs": runs} | facts))
+    found = vaelib.results("demo", tmp_path)
+    assert found.over_seeds("nll", 1).tolist() == [85.0, 86.0]
+    assert found.over_seeds("nll").shape == (2, 2)
+    assert found.of_seed(1) == runs[1] and found.of_seed(7) is None
+    assert str(found).startswith("2 seeds, 1 to 1 minutes each on 1 thread of cpu")
+    with pytest.raises(KeyError, match="at 'kl' there is seed, seconds, nll"):
+        found.over_seeds("kl")
+    with pytest.raises(FileNotFoundError, match="expected one of demo"):
+        vaelib.results("other", tmp_path)

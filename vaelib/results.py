@@ -1,0 +1,102 @@
+"""Results of runs that a chapter's ten minutes cannot hold: `make benchmark` keeps them in
+data/results, and chapters read them here.
+
+Introduced in book/foundations/05_first_vae.ipynb.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a benchmark found: a dictionary a seed, and what it ran on.
+
+    Attributes:
+        name: of the benchmark, as `make benchmark` knows it.
+        runs: a dictionary a seed: "seed", "seconds", and what the job left.
+        commit, date, device, threads: of the runs.
+    """
+
+    name: str
+    runs: list[dict[str, Any]] = field(repr=False)
+    commit: str
+    date: str
+    device: str
+    threads: int
+
+    def over_seeds(self, *path: str | int) -> Tensor:
+        """What lies at a path in each run, as float64 [seeds, ...].
+
+        Args:
+            path: keys into a run, from the outside in.
+
+        Raises:
+            KeyError: where a run has nothing there.
+
+        Example:
+            >>> runs = [{"seed": s, "VAE": {"nll": 84.0 + s}} for s in range(3)]
+            >>> Results("demo", runs, "0" * 40, "2026-01-01", "cpu", 1).over_seeds("VAE", "nll")
+            tensor([84., 85., 86.], dtype=torch.float64)
+        """
+        values = []
+        for run in self.runs:
+            value: Any = run
+            for key in path:
+                try:
+                    value = value[key]
+                except (KeyError, IndexError, TypeError) as error:
+                    there = ", ".join(map(str, value)) if isinstance(value, dict) else value
+                    raise KeyError(
+                        f"the results {self.name!r} have no {' / '.join(map(str, path))}: at "
+                        f"{key!r} there is {there}."
+                    ) from error
+            values.append(value)
+        return torch.tensor(values, dtype=torch.float64)
+
+    def of_seed(self, seed: int) -> dict[str, Any] | None:
+        """The run of this seed, or None: what a chapter's own run is held against."""
+        return next((run for run in self.runs if run["seed"] == seed), None)
+
+    def __str__(self) -> str:
+        minutes = [run["seconds"] / 60 for run in self.runs]
+        return (
+            f"{len(self.runs)} seeds, {min(minutes):.0f} to {max(minutes):.0f} minutes each on "
+            f"{self.threads} thread{'s' * (self.threads > 1)} of {self.device}, "
+            f"commit {self.commit[:10]}"
+        )
+
+
+def results(name: str, folder: str | Path | None = None) -> Results:
+    """Read a benchmark's results.
+
+    Args:
+        name: of the benchmark, such as "mnist_minutes".
+        folder: where NAME.json lies; the repository's data/results without it.
+
+    Returns:
+        The runs, a dictionary a seed, and what they ran on.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+    """
+    path = Path(folder or FOLDER) / f"{name}.json"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
+        raise FileNotFoundError(
+            f"{path} is not there; expected one of {there}, in a checkout of the book: "
+            "`make benchmark` writes it."
+        )
+    content = json.loads(path.read_text(encoding="utf-8"))
+    facts = {key: content[key] for key in ("runs", "commit", "date", "device", "threads")}
+    return Results(name, **facts)
+
+
+__all__ = ["Results", "results"]

@@ -1,0 +1,115 @@
+"""Tables that a notebook shows as tables: HTML beside text.
+
+Introduced in book/foundations/02_autoencoder_to_vae.ipynb.
+"""
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+_NUMBER = re.compile(r"[+\-\N{MINUS SIGN}<>]?[\d.,]")
+
+
+class Table:
+    """Rows that a notebook displays; `table` makes one."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], caption: str = "") -> None:
+        self.heads = list(rows[0])
+        self.rows = [[_text(row[head]) for head in self.heads] for row in rows]
+        self.caption = caption
+        # A column of numbers is set flush right, whatever stands in for a missing one.
+        self.right = [
+            all(_NUMBER.match(row[i]) or row[i] in ("", "-") for row in self.rows)
+            for i in range(len(self.heads))
+        ]
+
+    def __str__(self) -> str:
+        lines = [self.heads, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.heads))]
+        text = [
+            "  ".join(
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(line, widths, self.right)
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([*([self.caption] if self.caption else []), *text])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        def line(cells: list[str], tag: str) -> str:
+            pairs = zip(cells, self.right)
+            return "".join(
+                f"<{tag}{' class=number' if right else ''}>{html.escape(cell)}</{tag}>"
+                for cell, right in pairs
+            )
+
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
+        return (
+            f'<table class="measured">{caption}<thead><tr>{line(self.heads, "th")}</tr></thead>'
+            f"<tbody>{body}</tbody></table>"
+        )
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, torch.Tensor):
+        cell = cell.item()
+    if isinstance(cell, bool | str):
+        return str(cell)
+    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}"
+
+
+def table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
+    """A table for a notebook, as the last line of a cell or through `display`.
+
+    Args:
+        rows: a dictionary a row, from column to cell. Text stands as it is; an int gets its
+            thousands marked, a float or a tensor of one number four digits.
+        caption: what the table shows, with units where the heads lack them.
+
+    Returns:
+        A Table, shown as HTML in notebooks and on pages, and as text elsewhere.
+
+    Raises:
+        ValueError: without rows, or where a row has other columns than the first.
+
+    Example:
+        >>> table([{"K": 1, "bound, nats": "-97.3"}, {"K": 1000, "bound, nats": "-93.1"}])
+            K  bound, nats
+            1        -97.3
+        1,000        -93.1
+    """
+    if not rows:
+        raise ValueError("table was given no rows; expected at least one dictionary.")
+    for i, row in enumerate(rows):
+        if list(row) != list(rows[0]):
+            raise ValueError(
+                f"row {i} has the columns {list(row)}; expected those of row 0, {list(rows[0])}."
+            )
+    return Table(rows, caption)
+
+
+def plus_minus(values: torch.Tensor, digits: int = 2) -> str:
+    """Mean and standard deviation of a few runs, as text.
+
+    Args:
+        values: [runs], one number a run.
+        digits: decimals of both.
+
+    Returns:
+        "mean ± sd", the mean alone where there is one run.
+
+    Example:
+        >>> plus_minus(torch.tensor([84.0, 84.2, 84.4]))
+        '84.20 ± 0.20'
+    """
+    mean = f"{values.double().mean():.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {values.double().std():.{digits}f}"
+
+
+__all__ = ["Table", "plus_minus", "table"]
