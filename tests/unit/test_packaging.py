@@ -118,10 +118,13 @@ def test_wheel_holds_the_package_and_nothing_else(installed):
     # Bytecode is pip's; the package's own files are those of the repository.
     names = {path.name for path in installed.iterdir()}
     assert names == {"vaelib", f"vaelib-{PROJECT['version']}.dist-info"}
-    inside = {path.name for path in (installed / "vaelib").iterdir() if path.is_file()}
-    here = {path.name for path in (ROOT / "vaelib").iterdir() if path.is_file()}
+    inside, here = (
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()}
+        for folder in (installed / "vaelib", ROOT / "vaelib")
+    )
+    inside, here = ({name for name in names if ".pyc" not in name} for names in (inside, here))
     assert inside == here
-    assert "py.typed" in inside
+    assert {"py.typed", "fonts/LICENSE-Sans.txt"} <= inside
 
 
 @pytest.mark.slow
