@@ -3,6 +3,11 @@
 import io
 import re
 
+import pytest
+import torch
+from docutils.core import publish_doctree
+from PIL import Image
+
 import book_card
 import book_claims
 import book_descriptions
@@ -10,15 +15,10 @@ import book_fonts
 import book_openers
 import book_pictures
 import book_widgets
-import chapters
-import pytest
-import torch
-from docutils.core import publish_doctree
-from PIL import Image
-
+import notebooks
 import vaelib
 
-CHAPTERS = pytest.mark.parametrize("path", chapters.chapters(), ids=lambda path: path.stem)
+CHAPTERS = pytest.mark.parametrize("path", notebooks.chapters(), ids=lambda path: path.stem)
 
 
 def test_widgets_of_a_page_share_script_style_and_weights():
@@ -55,26 +55,26 @@ def test_a_chapter_has_a_picture_for_its_head_and_for_each_verdict(path):
 def test_the_head_says_what_a_chapter_takes_and_links_to_colab_only_with_an_address(
     tmp_path, monkeypatch
 ):
-    path = chapters.find("03")
-    monkeypatch.setattr(chapters, "address", lambda: "")
+    path = notebooks.find("03")
+    monkeypatch.setattr(notebooks, "address", lambda: "")
     head = book_openers.opener(str(tmp_path), path, "foundations/03_elbo")
     assert re.search(r"<b>Chapter 03</b> · \d+ minutes to read · \d+ to run", head)
     assert 'href="../claims.html#c1"' in head and "colab" not in head
     assert 'href="../_sources/foundations/03_elbo.ipynb" download' in head
-    monkeypatch.setattr(chapters, "address", lambda: "https://github.com/someone/measured-vae.git")
+    monkeypatch.setattr(notebooks, "address", lambda: "https://github.com/someone/measured-vae.git")
     head = book_openers.opener(str(tmp_path), path, "foundations/03_elbo")
     assert (
         'href="https://colab.research.google.com/github/someone/measured-vae/blob/main/'
         'book/foundations/03_elbo.ipynb"' in head
     )
-    monkeypatch.setattr(chapters, "address", lambda: "https://elsewhere.org/measured-vae")
+    monkeypatch.setattr(notebooks, "address", lambda: "https://elsewhere.org/measured-vae")
     assert book_openers.colab(path) is None  # Colab opens notebooks of GitHub alone
 
 
 def test_the_font_has_every_letter_of_the_book():
     have = set(book_fonts.LETTERS) | {0x0A}
-    texts = [p.read_text("utf-8") for p in (chapters.ROOT / "book").glob("*.md")]
-    texts += [c.source for p in chapters.chapters() for c in chapters.read(p).cells]
+    texts = [p.read_text("utf-8") for p in (notebooks.ROOT / "book").glob("*.md")]
+    texts += [c.source for p in notebooks.chapters() for c in notebooks.read(p).cells]
     used = {ord(letter) for text in texts for letter in text}
     assert {chr(code) for code in used - have} == set()
 
