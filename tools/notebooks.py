@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-VERDICT = "application/vnd.vaelib.verdict+json"
+VERDICT = "application/vnd.vaelib.verdict+json"  # as vaelib says, whose import takes seconds
 
 
 def chapters(root: Path = ROOT) -> list[Path]:

@@ -16,6 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import book_claims
 import book_pictures
+import book_records
 import notebooks
 
 WORDS_A_MINUTE = 170
@@ -47,7 +48,7 @@ def colab(path: Path) -> str | None:
 def claims(path: Path, up: str) -> str:
     """The chapter's claims, each with its verdict, as links to the claims page."""
     items = []
-    for record in book_claims.read_records(path):
+    for record in book_records.read_records(path):
         claim, verdict = record["claim"], record["verdict"]
         items.append(
             f'<a class="chip {book_claims.VERDICTS[verdict]}" href="{up}claims.html'
@@ -80,7 +81,7 @@ class Chapters(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         cards = []
-        for docname, path in book_claims.chapter_pages(self.env):
+        for docname, path in book_records.chapter_pages(self.env):
             if docname.split("/")[0] != self.arguments[0]:
                 continue
             notebook = notebooks.read(path)

@@ -14,9 +14,11 @@ import book_descriptions
 import book_fonts
 import book_openers
 import book_pictures
+import book_records
 import book_widgets
 import notebooks
 import vaelib
+from vaelib.verdict import MIME, VERDICTS
 
 CHAPTERS = pytest.mark.parametrize("path", notebooks.chapters(), ids=lambda path: path.stem)
 
@@ -46,7 +48,7 @@ def test_the_shared_script_is_no_module():
 
 @CHAPTERS
 def test_a_chapter_has_a_picture_for_its_head_and_for_each_verdict(path):
-    records = book_claims.read_records(path)
+    records = book_records.read_records(path)
     for tag in ("opener", *(f"figure-{record['claim']}" for record in records)):
         png, alt = book_pictures.figure(path, tag)
         assert Image.open(io.BytesIO(png)).width > book_pictures.WIDTH and alt
@@ -105,7 +107,32 @@ def test_a_description_ends_where_a_sentence_does(text, expected):
     assert found == expected and len(found) <= 200
 
 
+RECORD = {"claim": "C1", "title": "t", "measured": "m", "value": 1.0, "unit": "nats"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, ""),
+        ({"interval": [1, 2], "claim": "B7", "note": None}, ""),
+        ({"verdict": "proven"}, "verdict is 'proven'; expected one of"),
+        ({"value": float("nan")}, "value is nan"),
+        ({"claim": "C99"}, "claim is 'C99'; expected one of claims.json"),
+        ({"budget": "smoke"}, "budget is 'smoke'; expected 'full'"),
+        ({"colour": "red"}, "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_a_malformed_record_is_told_by_its_field(change, said):
+    found = book_records.problem(RECORD | {"verdict": "holds"} | change)
+    assert said in found and bool(said) == bool(found)
+
+
+def test_a_record_lies_where_the_tools_look_for_it():
+    assert notebooks.VERDICT == MIME
+
+
 def test_each_verdict_has_a_sign_of_its_own():
     """Since colour alone tells some readers nothing."""
-    assert set(book_claims.SIGNS) == {*book_claims.VERDICTS, "not measured yet"}
+    assert set(book_claims.VERDICTS) == set(VERDICTS)
+    assert set(book_claims.SIGNS) == {*VERDICTS, "not measured yet"}
     assert len(set(book_claims.SIGNS.values())) == len(book_claims.SIGNS)
