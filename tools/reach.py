@@ -157,6 +157,12 @@ class Package:
                                 found[other].add((home, name))
         return found
 
+    def opens_files(self, definition: Name) -> bool:
+        """Whether it opens files of its package: any of them, as far as can be told."""
+        imports, names = self.modules[definition[0]].imports, looked_up(self.nodes(definition))
+        sources = {source for name in names for source, _ in imports.get(name, [])}
+        return "importlib.resources" in sources
+
     def digest(self, definition: Name) -> str:
         """Of what a definition does, and of what the names stand for that it imports."""
         module, nodes = self.modules[definition[0]], self.nodes(definition)

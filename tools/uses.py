@@ -24,7 +24,7 @@ class Uses:
     def __init__(self, root: Path = ROOT):
         self.package = Package(root / "vaelib")
         inside = [path for folder in FOLDERS for path in sorted((root / folder).rglob("*"))]
-        beside = [path for path in (root / "vaelib").rglob("*") if path.suffix in (".js", ".css")]
+        beside = [p for p in (root / "vaelib").rglob("*") if p.suffix not in (".py", ".pyc")]
         self.files = {
             path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
             for path in [*inside, *beside]
@@ -37,6 +37,8 @@ class Uses:
         found = self.package.reach(self.roots(nodes))
         reached = map(self.package.nodes, found)
         files = {f for body in [nodes, *reached] for f in self.read_by(body)}
+        if any(map(self.package.opens_files, found)):
+            files |= {name for name in self.files if name.startswith("vaelib/")}
         digests: dict[str, dict[str, str]] = {}
         for home, name in sorted(found):
             if self.package.nodes((home, name)):
@@ -67,11 +69,11 @@ class Uses:
         found = set()
         for name in self.files:
             path = Path(name)
-            ends = {path.stem} | {"/".join(path.parts[i:]) for i in range(len(path.parts))}
-            folders = {"/".join(path.parts[i:-1]) for i in range(len(path.parts) - 2)}
-            if path.parts[0] == "data" and path.parts[-2] in joined:
-                found.add(name)
-            if texts & (ends | folders):
+            named = {"/".join(path.parts[i:]) for i in range(len(path.parts))}
+            if path.parts[0] == "data":
+                named |= {path.stem} | (joined & set(path.parts[2:-1]))
+                named |= {"/".join(path.parts[i:-1]) for i in range(len(path.parts) - 2)}
+            if named & texts:
                 found.add(name)
         return found
 

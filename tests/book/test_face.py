@@ -32,7 +32,7 @@ def test_widgets_of_a_page_share_script_style_and_weights():
     assert "<style>" not in shared and "module" not in shared
     assert shared.count('type="text/plain" data-weights=') == 1
     assert shared.count("startWidget(document.getElementById(") == 2
-    assert re.search(r'<script src="../_static/explore.js\?v=\w{8}"></script>', shared)
+    assert re.search(r'<script src="../_static/widgets.js\?v=\w{8}"></script>', shared)
     assert len(shared) < len(page) - 2 * len(vaelib.explore(model)._esm)
 
 

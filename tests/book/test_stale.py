@@ -104,19 +104,32 @@ def draw():
 def other():
     return 2
 """,
-    "acting": """
-from . import constants
+    "page": """
+from importlib.resources import files
+
+
+def page():
+    return [(files(__package__) / f"{part}.css").read_text() for part in ("light", "dark")]
 """,
+}
+FILES = {  # by file, the chapters that read it
+    "data/results/long_run.json": {"07"},
+    "data/results/other.json": set(),
+    "data/results/gpu/card.json": {"10"},
+    "data/weights/net.bin": {"07"},
+    "vaelib/dark.css": {"05", "09"},
 }
 CHAPTERS = {
     "01": "import vaelib\n\nvaelib.middle(1)",
     "02": "from vaelib.shapes import Shape\n\nShape().area()",
     "03": "import vaelib\nfrom vaelib import near\n\nnear.through_the_registry('square')",
     "04": "import vaelib\n\nvaelib.slow.draw()",
-    "05": "import vaelib\n\ngetattr(vaelib, name)",
+    "05": "import vaelib\n\ngetattr(vaelib, name)",  # may be any of it
     "06": "script = '''\nimport vaelib\nvaelib.middle(1)\n'''",
     "07": "results('long_run')\nload(folder / 'weights/net.bin')",
     "08": "print(1)",
+    "09": "import vaelib.page\n\nvaelib.page.page()",
+    "10": "for path in (stored / 'gpu').glob('*.json'):\n    print(path)",
 }
 
 
@@ -126,7 +139,7 @@ def book(tmp_path):
     (tmp_path / "vaelib").mkdir()
     for name, text in PACKAGE.items():
         (tmp_path / f"vaelib/{name}.py").write_text(text)
-    for name in ("data/results/long_run.json", "data/results/other.json", "data/weights/net.bin"):
+    for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     uses = Uses(tmp_path)
@@ -206,12 +219,10 @@ def test_what_a_module_does_when_it_is_imported_counts(book):
     assert "new: vaelib.constants.<module>" in listed(book)["01"]
 
 
-@pytest.mark.parametrize("name", ["data/results/long_run.json", "data/weights/net.bin"])
-def test_data_that_a_chapter_names_counts(book, name):
+@pytest.mark.parametrize(("name", "chapters"), FILES.items())
+def test_a_file_that_changes_lists_the_chapters_that_read_it(book, name, chapters):
     (book / name).write_text("{1}")
-    assert listed(book) == {"07": f"changed: {name}"}
-    (book / "data/results/other.json").write_text("{1}")
-    assert set(listed(book)) == {"07"}
+    assert listed(book) == dict.fromkeys(chapters, f"changed: {name}")
 
 
 def test_a_stamp_of_the_old_form_is_named(book):
@@ -239,7 +250,7 @@ def benchmark_book(book, code):
         new_code_cell("aside = 1"),
         tagged(code, "long_run", "one-seed"),
     ]
-    path = book / "book/part/09_sample.ipynb"
+    path = book / "book/part/11_sample.ipynb"
     notebooks.write(new_notebook(cells=cells), path)
     return path
 
@@ -259,7 +270,7 @@ def test_a_benchmark_older_than_its_cells_or_its_code_is_named(book):
     assert stale.stale_benchmarks(book) == {"long_run": "changed: vaelib.constants.FACTOR"}
     change(book, "constants", "FACTOR = 4", "FACTOR = 2")
     benchmark_book(book, "result = {'seed': seed, 'x': vaelib.middle(2)}")
-    assert stale.stale_benchmarks(book) == {"long_run": "the cells of 09_sample.ipynb changed"}
+    assert stale.stale_benchmarks(book) == {"long_run": "the cells of 11_sample.ipynb changed"}
 
 
 def test_the_benchmarks_of_the_book_are_those_whose_results_it_has():

@@ -139,23 +139,16 @@ def test_wheel_imports_and_works_without_the_checkout(installed, tmp_path):
 
 @pytest.mark.slow
 def test_import_loads_only_what_it_needs(tmp_path):
+    """Nothing slow, so that vaelib takes little longer than torch: torch's compiler is a second."""
     code = (
         "import sys, torch; torchs = set(sys.modules); import vaelib\n"
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - torchs})"
+        "print(*(set(sys.modules) - torchs))"
     )
     loaded = set(python("-c", code, cwd=tmp_path).split())
     assert "vaelib" in loaded
-    assert not loaded & {"matplotlib", "pooch", "torchvision", "tqdm", "IPython", "PIL", "scipy"}
-
-
-@pytest.mark.slow
-def test_import_takes_little_longer_than_that_of_torch(tmp_path):
-    code = (
-        "import time, torch; start = time.perf_counter(); import vaelib\n"
-        "print(time.perf_counter() - start)"
-    )
-    python("-c", code, cwd=tmp_path)  # the first import writes bytecode
-    assert min(float(python("-c", code, cwd=tmp_path)) for _ in range(3)) <= 0.3  # seconds
+    slow = {"matplotlib", "pooch", "torchvision", "tqdm", "IPython", "PIL", "scipy", "sympy"}
+    assert not {name.partition(".")[0] for name in loaded} & slow
+    assert not {name for name in loaded if name.startswith(("torch._dynamo", "torch._inductor"))}
 
 
 def readme_examples():
