@@ -20,9 +20,9 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 from sphinx.util import logging
-from vaelib.widget import script
 
 import vaelib
+from vaelib.widget import script
 
 logger = logging.getLogger(__name__)
 

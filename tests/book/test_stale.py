@@ -192,7 +192,7 @@ CHANGES = [  # module, before, after, the chapters, the definition
     ("shapes", "constants.OTHER", "constants.OTHER + 1", {"03", "05"}, "vaelib.shapes.square"),
     ("constants", "OTHER = 3", "OTHER = 4", {"03", "05"}, "vaelib.constants.OTHER"),
     ("slow", "return 1", "return 3", {"04", "05"}, "vaelib.slow.draw"),
-    ("__init__", '".slow"', '".far"', {"04", "05"}, "vaelib.__getattr__"),
+    ("__init__", '".slow"', '".far"', {"04", "05", "09"}, "vaelib.__getattr__"),
 ]
 
 
