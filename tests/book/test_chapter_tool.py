@@ -6,6 +6,7 @@ import sys
 import nbformat
 import pytest
 
+import benchmark
 import form
 import hashes
 import notebooks
@@ -65,6 +66,31 @@ def test_a_chapter_that_fails_is_left_as_it_was(chapter, capsys):
     assert "on purpose" in capsys.readouterr().err
     assert chapter.read_bytes() == before
     assert [path.name for path in chapter.parent.iterdir()] == [chapter.name]
+
+
+@pytest.mark.slow
+def test_a_kernel_that_would_import_another_vaelib_is_refused(
+    chapter, monkeypatch, tmp_path, capsys
+):
+    (tmp_path / "vaelib").mkdir()
+    (tmp_path / "vaelib/__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    before = chapter.read_bytes()
+    assert not running.run(chapter)
+    assert f"from {tmp_path}/vaelib/__init__.py, not from this checkout" in capsys.readouterr().err
+    assert chapter.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_the_cells_that_its_tag_names(chapter):
+    notebook = notebooks.read(chapter)
+    cell(notebook, "imports").metadata.tags.append("sums")
+    source(notebook, "noise", "result = {'seed': seed, 'two': 1 + vaelib.one(), 'is': budget}")
+    cell(notebook, "noise").metadata["tags"] = ["sums"]
+    source(notebook, "progress", "raise RuntimeError('not a cell of the benchmark')")
+    notebooks.write(notebook, chapter)
+    found = benchmark.run_seed("sums", chapter, seed=2)
+    assert found["result"] == {"seed": 2, "two": 2, "is": "long"} and found["seconds"] > 0
 
 
 def test_a_widget_goes_and_its_page_stays():
