@@ -64,8 +64,8 @@ class Package:
             name = name.removesuffix(".__init__")
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             self.modules[name] = read_module(path.read_text("utf-8"), package)
-        self.names = functools.cache(self.names)
-        self.digest = functools.cache(self.digest)
+        for slow in ("names", "digest", "opens_files"):
+            setattr(self, slow, functools.cache(getattr(self, slow)))
         self.registered: dict[Name, set[Name]] = {}  # empty while it is being found out
         self.registered = self.registrations()
 

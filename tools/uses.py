@@ -30,6 +30,10 @@ class Uses:
             for path in [*inside, *beside]
             if path.is_file() and not path.name.startswith(".")
         }
+        self.called: dict[str, set[str]] = {}
+        for file in self.files:
+            for name in names_of(file):
+                self.called.setdefault(name, set()).add(file)
 
     def of(self, source: str) -> dict[str, dict[str, str]]:
         """By module, then by name, the digests of the definitions that code uses; and "files"."""
@@ -53,29 +57,27 @@ class Uses:
             try:
                 found |= self.roots(ast.parse(textwrap.dedent(text)).body)
             except SyntaxError:
-                found |= self.package.whole("vaelib")
+                found |= self.package.behind("vaelib", [])
         if {"-m", "vaelib"} <= set(texts) or any("-m vaelib" in text for text in texts):
-            found |= self.package.whole("vaelib.__main__")
+            found |= self.package.behind("vaelib.__main__", [])
         return found
 
     def read_by(self, nodes: list[ast.stmt]) -> set[str]:
-        """The files that code names: by a path's end, by a name without its ending, by a folder."""
-        texts = {text.strip("/") for text in strings(nodes)} - {""}
-        joined = {  # as in `stored / "gpu"`, whose files are then listed
-            node.right.value
-            for node in walk(nodes)
-            if isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant)
-        }
-        found = set()
-        for name in self.files:
-            path = Path(name)
-            named = {"/".join(path.parts[i:]) for i in range(len(path.parts))}
-            if path.parts[0] == "data":
-                named |= {path.stem} | (joined & set(path.parts[2:-1]))
-                named |= {"/".join(path.parts[i:-1]) for i in range(len(path.parts) - 2)}
-            if named & texts:
-                found.add(name)
+        """The files that code names."""
+        found = {name for text in strings(nodes) for name in self.called.get(text.strip("/"), ())}
+        for node in walk(nodes):  # as `stored / "gpu"`, whose files are then listed
+            if isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant):
+                found |= {name for name in self.files if node.right.value in name.split("/")[2:-1]}
         return found
+
+
+def names_of(file: str) -> set[str]:
+    """What code may call a file: its path or the end of it; data by stem or folder, too."""
+    path = Path(file)
+    names = {"/".join(path.parts[i:]) for i in range(len(path.parts))}
+    if path.parts[0] == "data":
+        names |= {"/".join(path.parts[i:-1]) for i in range(len(path.parts) - 2)} | {path.stem}
+    return names
 
 
 def walk(nodes: list[ast.stmt]) -> Iterator[ast.AST]:
