@@ -203,10 +203,13 @@ class Verdicts(Records):
             section = nodes.section("", nodes.title("", claim), classes=["claim"])
             self.mark(section, claim, title)
             section += nodes.paragraph("", sentence(title), classes=["claim-title"])
-            cards = [self.card(*pair, title) for pair in pairs]
+            # Two chapters may judge two halves of a claim: each names its own.
+            titles = [record["title"] for _, record in pairs]
+            parts = titles if len(set(titles)) > 1 else [""] * len(titles)
+            cards = [self.card(*pair, part) for pair, part in zip(pairs, parts)]
             section += nodes.container("", *cards, classes=["claim-cards", f"cards-{len(cards)}"])
             if chapters := self.to_come(claim):
-                text = f"To be looked at again in {' and in '.join(chapters)}."
+                text = f"More is to come in {' and in '.join(chapters)}."
                 section += nodes.paragraph("", text, classes=["claim-source"])
             result.append(section)
         if waiting := [claim for claim in SURVEY if claim not in by_claim]:
@@ -215,22 +218,21 @@ class Verdicts(Records):
             result.append(section)
         return result
 
-    def card(self, docname: str, record: dict, title: str) -> nodes.Node:
-        """One verdict on a claim: where from, what was measured, with a figure."""
+    def card(self, docname: str, record: dict, part: str = "") -> nodes.Node:
+        """One verdict on a claim, or on a part of it: where from, what was measured, a figure."""
         verdict, seeds = record["verdict"], record["seeds"]
         css = ["verdict-badge", VERDICTS[verdict]]
         badge = nodes.inline("", f"{SIGNS[verdict]} {verdict}", classes=css)
         runs = f", {seeds} seed{'s' * (seeds > 1)}" if seeds else ", nothing random"
-        source = [nodes.Text("Chapter "), *self.chapter_link(docname), nodes.Text(runs)]
+        source = [nodes.Text(" Chapter "), *self.chapter_link(docname), nodes.Text(runs)]
         path = Path(self.env.doc2path(docname))
         picture = book_pictures.picture(self.env.app.outdir, path, record["claim"])
         parts: list[nodes.Node] = [
-            nodes.paragraph("", "", badge),
-            nodes.paragraph("", "", *source, classes=["claim-source"]),
+            nodes.paragraph("", "", badge, *source, classes=["claim-source"]),
             nodes.raw("", picture or "", format="html"),
         ]
-        if record["title"] != title:
-            parts.append(nodes.paragraph("", "", nodes.strong("", sentence(record["title"]))))
+        if part:
+            parts.append(nodes.paragraph("", "", nodes.strong("", sentence(part))))
         if record.get("condition"):
             parts.append(nodes.paragraph("", f"Condition: {record['condition']}."))
         parts.append(nodes.paragraph("", sentence(record["measured"])))

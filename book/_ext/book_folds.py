@@ -51,7 +51,7 @@ def shows(cell: nodes.container) -> str:
     if 'class="explorer"' in html:
         return "Code of this widget"
     kinds = ["figure"] * any(cell.findall(nodes.image))
-    kinds += ["table"] * ("<table" in html)
+    kinds += ["table"] * ("<table" in html) + ["verdict"] * ('class="verdict"' in html)
     return f"Code of this {' and '.join(kinds)}" if kinds else "Code"
 
 
