@@ -12,10 +12,11 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import vaelib
 from fontTools import subset
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
+
+import vaelib
 
 PAGES, FIGURES = Path(__file__).with_name("fonts"), Path(vaelib.__file__).with_name("fonts")
 SANS, SERIF, MONO = "Measured Sans", "Measured Serif", "Measured Mono"

@@ -1,10 +1,10 @@
 """What a page folds away: the cells before a chapter's idea, drawing code, solutions."""
 
-import book_folds
-import chapters
 import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
+
+import book_folds
 
 
 def cell(*tags, output=None):
@@ -60,15 +60,3 @@ def test_a_solution_is_folded_with_its_result():
     (found,) = folded(cell("hide-input", output=image), title="Exercise 1: which width?")
     (fold,) = found.children
     assert fold["label"] == "Solution" and len(fold.children) == 2
-
-
-@pytest.mark.parametrize("path", chapters.chapters(), ids=lambda path: path.stem)
-def test_a_folded_cell_is_folded_in_all_three_places(path):
-    for made in chapters.read(path).cells:
-        tags = made.metadata.get("tags", [])
-        marks = [
-            "hide-input" in tags,
-            made.metadata.get("jupyter", {}).get("source_hidden", False),
-            made.metadata.get("cellView") == "form",
-        ]
-        assert len(set(marks)) == 1, f"{marks}: {made.source[:60]}"
