@@ -71,6 +71,7 @@ STYLE: dict[str, Any] = {
     ),
     "legend.frameon": False,
     "legend.fontsize": 10,
+    "legend.labelspacing": 0.25,
     "lines.linewidth": 1.8,
     "image.cmap": "gray_r",
     "image.interpolation": "nearest",
