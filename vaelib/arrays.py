@@ -111,35 +111,6 @@ def as_labels(y: Any) -> Tensor:
     return y if y.is_floating_point() else y.to(torch.int64)
 
 
-def labels_of(model: Any, data: Any, y: Any = None, training: bool = False) -> Tensor | None:
-    """The labels that a model is to be handed with data: y, or those of Images, or none.
-
-    A model with labels = "learnt" is told them in training only. Raises ValueError where a model
-    that needs labels gets none, and where one is handed labels that it does not take.
-    """
-    kind = getattr(model, "labels", None)
-    if kind not in (None, "given", "learnt"):
-        raise ValueError(f"model.labels is {kind!r}; expected None, 'given' or 'learnt'.")
-    if kind is None or (kind == "learnt" and not training):
-        if y is not None:
-            when = "takes no labels" if kind is None else "is told labels in training only"
-            raise ValueError(f"y was handed over, but the model {when}; expected none.")
-        return None
-    if y is None and isinstance(data, Images):
-        y = data.y
-    if y is None:
-        how = ", -1 where it is missing" if kind == "learnt" else ""
-        also = "" if training else ", or y="
-        raise ValueError(
-            f'The model has labels = "{kind}", but the data have none; expected Images(x, y){also},'
-            f" a label for each example{how}."
-        )
-    y = as_labels(y)
-    if len(y) != len(data):
-        raise ValueError(f"y has {len(y)} labels for {len(data)} examples; expected one for each.")
-    return y
-
-
 def scale_pixels(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """uint8 divided by 255, in the default float dtype unless told; floats stay as they are."""
     if x.dtype != torch.uint8:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .arrays import Data, as_tensor, binarize, check_data, labels_of
+from .arrays import Data, as_tensor, binarize, check_data
+from .contract import labels_of, likelihood_of, prepared, takes_missing
 from .distributions import is_bernoulli
 from .draw import Draw, latents_of
-from .model import VAE, likelihood_of, prepared
+from .model import VAE
 from .modes import positive_int, seeded, tensor_like
 
 
@@ -183,7 +184,7 @@ def scored(model: nn.Module, data: Data, y: Any = None, data_seed: int = 0) -> S
     y = labels_of(model, data, y)
     x = as_tensor(data)
     px_z = likelihood_of(model, x, y)
-    missing = getattr(model, "missing", False)
+    missing = takes_missing(model)
     check_data(x, px_z, missing=missing)
     bits = is_bernoulli(px_z)
     if bits:

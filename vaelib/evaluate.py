@@ -26,7 +26,7 @@ from .metrics import (
     nearest_neighbours,
     precision_recall,
 )
-from .modes import seeded
+from .modes import said, seeded
 from .scores import Report, Score
 
 P = ParamSpec("P")
@@ -100,8 +100,7 @@ def _tried(else_say: str, section: Callable[P, Section], *args: P.args, **kw: P.
     try:
         return section(*args, **kw)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        return [], [f"{else_say}: {reason.rstrip('.')}."]
+        return [], [f"{else_say}: {said(error).rstrip('.')}."]
 
 
 def _likelihood(data: Scored, found: Estimate, info: Information) -> Section:

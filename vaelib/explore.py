@@ -17,10 +17,11 @@ import traitlets
 from torch import Tensor, nn
 
 from .arrays import Data, Images, as_tensor, scale_pixels
+from .contract import likelihood_of
 from .distributions import is_bernoulli
 from .estimates import dream, why_not_flat
 from .information import encoded
-from .model import VAE, likelihood_of
+from .model import VAE
 from .modes import in_eval_mode, tensor_like
 from .nets import Flatten, ResidualBlock
 from .plots import CLASS_COLORS

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
-from .arrays import Data, as_tensor, labels_of
+from .arrays import Data, as_tensor
+from .contract import labels_of, prepared
 from .distributions import unwrap
 from .draw import Draw, latents_of
 from .estimates import Scored, scored, standard_error
-from .model import VAE, prepared
+from .model import VAE
 from .modes import positive_int, seeded
 
 

@@ -14,19 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
-from .arrays import (
-    Data,
-    as_labels,
-    as_tensor,
-    check_shape,
-    check_values,
-    labels_of,
-    scale_pixels,
-)
+from .arrays import Data, as_labels, as_tensor, check_values, scale_pixels
 from .distributions import unwrap
 from .draw import Draw, Latent
 from .likelihoods import bernoulli
-from .modes import positive_int, seeded, tensor_like
+from .modes import positive_int, said, tensor_like
 from .nets import call
 from .posteriors import Posterior, as_event, normal, num_parameters, reparameterized
 
@@ -194,7 +186,7 @@ class VAE(nn.Module):
                 )
             num_samples = len(noise)
         num_samples = positive_int("num_samples", num_samples)
-        px_z, *latents = _said(self.infer(x, num_samples, noise, y))
+        px_z, *latents = as_inferred(self.infer(x, num_samples, noise, y))
         _check_count(latents, num_samples)
         if check:
             check_values(x, px_z, self.missing)
@@ -240,7 +232,7 @@ class VAE(nn.Module):
         x = self.prepare(x)
         y = self.prepare_labels(y, len(x))
         if self.encoder is None or self.latent_dim is None or not self.has_parts:
-            return _said(self.infer(x, 1, None, y))[1].q  # a model that writes infer
+            return as_inferred(self.infer(x, 1, None, y))[1].q  # a model that writes infer
         parameters = call(self.encoder, x, *(() if y is None else (y,))).to(_float_dtype(x, self))
         expected = (len(x), num_parameters(self.posterior, self.latent_dim))
         if parameters.shape != expected and not _flexible(self.posterior):
@@ -285,7 +277,7 @@ class VAE(nn.Module):
             if torch.compiler.is_compiling():
                 raise
             raise ValueError(
-                f"The decoder failed on z of shape {list(flat.shape)}: {_first_line(error)}; "
+                f"The decoder failed on z of shape {list(flat.shape)}: {said(error).rstrip('.')}; "
                 "expected a network of flat latents, "
                 f"[N, {self.latent_dim}] -> [N, ...]: one that wants a feature map begins with "
                 "nn.Unflatten(1, (channels, height, width))."
@@ -323,7 +315,7 @@ class VAE(nn.Module):
         """Encode x, draw z, decode: [B, *x_shape], means of p(x|z) or draws if not `mean`."""
         x = self.prepare(x)
         y = self.prepare_labels(y, len(x))
-        px_z, *latents = _said(self.infer(x, 1, None, y))
+        px_z, *latents = as_inferred(self.infer(x, 1, None, y))
         shown = _shown(px_z, mean)
         if len(shown) == 1:
             return shown[0]
@@ -332,7 +324,7 @@ class VAE(nn.Module):
         return shown[index, torch.arange(shown.shape[1], device=shown.device)]
 
 
-def _said(inferred: Any) -> tuple[Any, ...]:
+def as_inferred(inferred: Any) -> tuple[Any, ...]:
     """What `infer` returned, if it is p(x|z) and then latents; else a TypeError that says so."""
     if isinstance(inferred, tuple) and len(inferred) > 1:
         if isinstance(inferred[0], Distribution):
@@ -394,69 +386,6 @@ def _shown(px_z: Any, mean: bool) -> Tensor:
             f"p(x|z), a {type(unwrap(px_z)).__name__}, has no mean; expected mean=False, for draws."
         )
     return shown
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
-
-
-def prepared(model: nn.Module, x: Tensor) -> Tensor:
-    """x as a model takes it, also one that shares nothing with `VAE`."""
-    if isinstance(model, VAE):
-        return model.prepare(x)
-    like = tensor_like(model)
-    x = scale_pixels(x.to(like.device), like.dtype)
-    return x.to(like.dtype) if x.is_floating_point() else x
-
-
-@torch.no_grad()
-def likelihood_of(model: nn.Module, x: Data | None = None, y: Any = None) -> Distribution:
-    """p(x|z) as the model returns it, for two examples of x: tells which likelihood it has.
-
-    y: their labels, where not in x; a model with labels = "learnt" is handed none. Without x, of
-    one z from the prior. In eval mode; the random state is left as it was.
-    """
-    if x is None:
-        with seeded(model, 0):
-            return model.generate(1)[0]  # type: ignore[operator]
-    y = labels_of(model, x, y)
-    y = None if y is None else y[:2]
-    x = as_tensor(x)
-    check_shape(x, getattr(model, "x_shape", None))
-    few = x[:2]
-    try:
-        with seeded(model, 0):
-            few = prepared(model, few)
-            if isinstance(model, VAE):
-                px_z = _said(model.infer(few, 1, None, model.prepare_labels(y, len(few))))[0]
-            else:
-                draw = model(few, 1, **({} if y is None else {"y": y}))
-                if not isinstance(draw, Draw):
-                    raise TypeError(
-                        f"The model returned a {type(draw).__name__}; expected a vaelib.Draw, as "
-                        "vaelib.Draw.of makes it."
-                    )
-                px_z = draw.px_z
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, IndexError) as error:
-        raise ValueError(
-            f"The model failed on two examples of data of shape {list(x.shape)}, {x.dtype} "
-            f"({_first_line(error)}); expected data such as it is made for: reshape, or change "
-            "the model."
-        ) from error
-    if px_z is None:
-        raise ValueError(
-            f"The Draw of {type(model).__name__} says no p(x|z); expected one: build it with "
-            "vaelib.Draw.of(x, px_z, latent)."
-        )
-    if len(px_z.batch_shape) != 2:
-        raise ValueError(
-            f"p(x|z) has batch shape {list(px_z.batch_shape)} and event shape "
-            f"{list(px_z.event_shape)}; expected [K, B], and the shape of an example: declare "
-            "every other axis with Independent."
-        )
-    return px_z
 
 
 __all__ = ["VAE"]

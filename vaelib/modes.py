@@ -68,3 +68,8 @@ def positive_int(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} is {value}; expected a whole number of at least 1.")
     return int(value)
+
+
+def said(error: BaseException) -> str:
+    """The first line of what an error says; its name where it says nothing."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

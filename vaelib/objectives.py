@@ -162,20 +162,25 @@ def _stopped(latent: Latent) -> Distribution:
     return Independent(stopped, q.reinterpreted_batch_ndims, validate_args=False)  # type: ignore[attr-defined]
 
 
+def parts_of(objective: Objective) -> list[Any]:
+    """The objective, what functools.partial holds, and whose bound method that is."""
+    parts: list[Any] = [objective]
+    while parts[-1] is not None:
+        last = parts[-1]
+        whole = isinstance(last, functools.partial)
+        parts.append(last.func if whole else getattr(last, "__self__", None))
+    return parts[:-1]
+
+
 def modules_of(objective: Objective) -> list[nn.Module]:
-    """The modules that an objective is, or that functools.partial or a bound method holds."""
-    found: list[nn.Module] = []
-    part: Any = objective
-    while part is not None:
-        if isinstance(part, nn.Module):
-            found.append(part)
-        part = part.func if isinstance(part, functools.partial) else getattr(part, "__self__", None)
-    return found
+    """Its parts that are modules, whose parameters are trained."""
+    return [part for part in parts_of(objective) if isinstance(part, nn.Module)]
 
 
 def takes_step(objective: Objective) -> bool:
-    """Whether an objective has an argument named `step`."""
-    called = objective.forward if isinstance(objective, nn.Module) else objective
+    """Whether what is called in the end has an argument named `step`."""
+    called = next(p for p in parts_of(objective) if not isinstance(p, functools.partial))
+    called = called.forward if isinstance(called, nn.Module) else called
     return "step" in inspect.signature(called).parameters
 
 

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.data import Dataset
 
-from .arrays import Data, binarize, check_data, is_grey, labels_of
+from .arrays import Data, binarize, check_data, is_grey
 from .batches import Batches
 from .checkpoints import Checkpoints
 from .compute import Compute, autograd_traced
+from .contract import labels_kind, labels_of, likelihood_of, takes_missing
 from .distributions import is_bernoulli
 from .history import History
 from .interrupts import held_interrupts, stop
 from .losses import Losses
 from .memory import freed_memory_kept
-from .model import likelihood_of
 from .modes import seeded, tensor_like
 from .nets import autocast
 from .nonfinite import NonFiniteError
@@ -123,7 +123,7 @@ def fit(
         raise TypeError(f"The model is a {type(model).__name__}; expected an nn.Module.")
     source = open_data(data, model)
     x, y = source.first()
-    px_z = likelihood_of(model, x, y if getattr(model, "labels", None) == "given" else None)
+    px_z = likelihood_of(model, x, y if labels_kind(model) == "given" else None)
     checked = source.check(px_z)
     _warn_of_photographs(x, px_z)
     held_out = _held_out(validation, model, px_z)
@@ -201,7 +201,7 @@ def _held_out(
     """Validation data, with the same bits after every epoch, and labels where they are given."""
     if validation is None:
         return None
-    missing = getattr(model, "missing", False)
+    missing = takes_missing(model)
     x = check_data(validation, px_z, missing=missing)
     if is_bernoulli(px_z):
         x = binarize(x, missing=missing).to(tensor_like(model).dtype)
