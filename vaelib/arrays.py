@@ -17,9 +17,20 @@ from .distributions import is_bernoulli, support_of
 
 @dataclass(frozen=True, repr=False)
 class Images:
-    """Examples and their labels: x [N, ...], such as uint8 [N, C, H, W]; y int64 [N, ...].
+    """Examples and their labels; slices are `Images` again, and ``x, y = images`` unpacks them.
 
-    Slices are `Images` again. Raises ValueError where x and y have not the same length.
+    Attributes:
+        x: [N, ...], such as uint8 [N, C, H, W].
+        y: int64 [N, ...].
+
+    Raises:
+        ValueError: where x and y have not the same length.
+
+    Example:
+        >>> import torch, vaelib
+        >>> images = vaelib.data.Images(torch.zeros(5, 1, 28, 28), torch.arange(5))
+        >>> images[:3]
+        Images(x: float32 [3, 1, 28, 28], 0 to 0; y: int64 [3], 0 to 2)
     """
 
     x: Tensor
@@ -126,12 +137,24 @@ def is_grey(x: Tensor) -> bool:
 
 
 def binarize(x: Data, seed: int = 0, missing: bool = False) -> Tensor:
-    """Draw binary pixels, x ~ Bernoulli(grey): uint8 or floats in [0, 1] -> {0., 1.}, same shape.
+    """Draw binary pixels, x ~ Bernoulli(grey): {0., 1.}, of the same shape.
 
     0 and 1 stay as they are, so calling it twice is harmless. The draw is made on the CPU, so
-    every device gets the same bits; the caller's random state is left as it was. With `missing`,
-    NaN is a missing pixel and stays one. Raises ValueError for values outside [0, 1]
-    (Salakhutdinov & Murray, ICML 2008, introduced this use of MNIST).
+    every device gets the same bits; the caller's random state is left as it was (Salakhutdinov &
+    Murray, ICML 2008, introduced this use of MNIST).
+
+    Args:
+        x: uint8, or floats in [0, 1].
+        seed: of the draw.
+        missing: whether NaN is a missing pixel, and stays one.
+
+    Raises:
+        ValueError: for values outside [0, 1].
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.data.binarize(torch.tensor([[0, 255, 0, 255]], dtype=torch.uint8))
+        tensor([[0., 1., 0., 1.]])
     """
     x = as_tensor(x)
     check_grey(x, missing=missing)
@@ -149,8 +172,20 @@ def dequantize(x: Data, seed: int = 0) -> Tensor:
     For a density p over such numbers, E_u log p + D log(1 / 256) is at most the log-probability
     of the pixels, so its bits can be compared with those of likelihoods over pixels (Uria, Murray
     & Larochelle, NeurIPS 2013; Theis et al., ICLR 2016, https://arxiv.org/abs/1511.01844, Section
-    3.1). Drawn on the CPU, once; the caller's random state is left as it was. Raises TypeError
-    for data that are no uint8: floats have no steps to fill.
+    3.1). Drawn on the CPU, once; the caller's random state is left as it was.
+
+    Args:
+        x: uint8.
+        seed: of u.
+
+    Raises:
+        TypeError: for data that are no uint8: floats have no steps to fill.
+
+    Example:
+        >>> import torch, vaelib
+        >>> x = torch.tensor([[0, 255]], dtype=torch.uint8)
+        >>> (vaelib.data.dequantize(x) * 256).floor()
+        tensor([[  0., 255.]])
     """
     x = as_tensor(x)
     if x.dtype != torch.uint8:

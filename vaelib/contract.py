@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .arrays import Data, Images, as_labels, as_tensor, check_shape, scale_pixels
-from .draw import Draw
-from .model import VAE, as_inferred
+from .draw import Draw, as_inferred
+from .model import VAE
 from .modes import said, seeded, tensor_like
 
 

@@ -54,6 +54,11 @@ def device() -> torch.device:
     """The device to put models on: cuda where there is one, else cpu.
 
     Under torchrun each process gets a GPU of its own.
+
+    Example:
+        >>> import vaelib
+        >>> vaelib.device().type in ("cpu", "cuda")
+        True
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")

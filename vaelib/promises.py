@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .contract import labels_kind, takes_missing
-from .draw import Draw, Latent, closed_form, latents_of, layer_name
+from .draw import Draw, Latent, latents_of, layer_name
 from .follows import look, off, unlike
+from .kl import closed_form
 from .modes import seeded, tensor_like
 from .objectives import Objective
 from .refusals import after_steps, listed, slope_of
