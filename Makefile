@@ -45,7 +45,7 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 unit: .venv/.ready
-	$(ONE_THREAD) $(PYTEST) -q tests/unit tests/gpu tests/bench tests/torture
+	$(ONE_THREAD) $(PYTEST) -q -n 2 --dist loadfile tests/unit tests/gpu tests/bench tests/torture
 
 # Stamps and form first, for they take seconds; then every chapter runs, two at a time.
 chapters: .venv/.ready
@@ -53,7 +53,7 @@ chapters: .venv/.ready
 	$(ONE_THREAD) $(PYTEST) -q -m slow -n 2 tests/book
 
 pages: book browser
-	$(PYTEST) -q tests/browser
+	$(PYTEST) -q -n 2 --dist worksteal tests/browser
 
 browser: tests/browser/node_modules/.package-lock.json
 	@missing=; for tool in chromium chromedriver; do \

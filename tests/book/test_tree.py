@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import chapters
+import yaml
 
 PATH = chapters.MACHINE_PATH
 MIRROR = re.compile(r"--(?:extra-)?index-url|--find-links|https?://(?:localhost|127\.)[^ ]*/simple")
@@ -51,3 +52,11 @@ def test_the_search_finds_what_it_should():
     assert list(machine_lines("see /home/ada/x\npip --find-links wheels")) != []
     assert list(machine_lines("cd /work/x")) != [] and list(machine_lines("/tmp/a.py")) != []
     assert list(machine_lines("https://example.org/home/work/tmp/x\n~/work/x\na/tmp/b")) == []
+
+
+def test_the_workflow_runs_every_part_of_make_test():
+    makefile = (chapters.ROOT / "Makefile").read_text(encoding="utf-8")
+    whole = re.search(r"^test: (.*?) ##", makefile, re.MULTILINE)[1].split()
+    workflow = yaml.safe_load((chapters.ROOT / ".github/workflows/test.yml").read_text())
+    parts = " ".join(workflow["jobs"]["test"]["strategy"]["matrix"]["part"]).split()
+    assert set(parts) | {"browser"} == set(whole)  # `pages` makes the browser ready
