@@ -131,7 +131,7 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The sum of P(X >= k) over the bins: exact, in the memory of one bin."""
+        """The sum of P(X >= k) over the bins, exact in the memory of one bin."""
         total = torch.zeros_like(self.loc)
         for k in range(1, self.bins):
             edge = (k - 0.5) / (self.bins - 1)

@@ -63,7 +63,7 @@ class Latent:
 
     @property
     def log_qz_x(self) -> Tensor:
-        """log q(z|x) at z: [K, B], nats. Of codes whose weight is told, the weight is their q."""
+        """log q(z|x) at z, [K, B], nats. Of codes whose weight is told, the weight is their q."""
         if self.log_weight is not None and not self.z.is_floating_point():
             return self.log_weight
         return self.q.log_prob(self.z)
@@ -202,12 +202,12 @@ class Draw:
 
     @property
     def log_w(self) -> Tensor:
-        """Log importance weights, log p(x|z) + log p(z) - log q(z|x): [K, B], nats."""
+        """Log importance weights, log p(x|z) + log p(z) - log q(z|x); [K, B], nats."""
         return self.log_px_z + self.log_pz - self.log_qz_x
 
     @property
     def log_w_by_sample(self) -> Tensor:
-        """Each sample's own log-estimate of p(x), its listed values summed: [S, B], nats.
+        """Each sample's own log-estimate of p(x), its listed values summed; [S, B], nats.
 
         Bounds, effective sample sizes and Monte Carlo errors are computed from these S.
         """
@@ -220,7 +220,7 @@ class Draw:
 
     @property
     def kl(self) -> Tensor:
-        """Analytic KL(q(z|x) || p(z)): [B], nats.
+        """Analytic KL(q(z|x) || p(z)), [B], nats.
 
         Raises:
             ValueError: where no closed form is known.
@@ -234,7 +234,7 @@ class Draw:
 
     @property
     def rate(self) -> Tensor:
-        """What the code costs: the KL where it is known, else its estimate by the draws. [B]."""
+        """What the code costs, the KL where it is known, else its estimate by the draws; [B], nats."""
         return self.mean(self.log_qz_x - self.log_pz) if self.kl_parts is None else self.kl
 
     @property

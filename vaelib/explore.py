@@ -198,7 +198,7 @@ class Explorer(Widget):
 
     @property
     def image(self) -> Tensor:
-        """The mean of p(x|z) at the pad's z: [C, H, W]."""
+        """The mean of p(x|z) at the pad's z, [C, H, W]."""
         with torch.no_grad(), in_eval_mode(self.model):
             return self.model.decode(tensor_like(self.model).new_tensor([self.z])).mean[0]
 

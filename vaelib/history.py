@@ -63,7 +63,7 @@ class History:
 
     @property
     def loss(self) -> list[float]:
-        """What was minimised: -train."""
+        """What was minimised, -train."""
         return [-value for value in self.train]
 
     def columns(self) -> dict[str, list[Any]]:

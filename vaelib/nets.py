@@ -53,7 +53,18 @@ def call(network: nn.Module, *inputs: Tensor) -> Any:
 
 @contextmanager
 def autocast(dtype: torch.dtype | None) -> Iterator[None]:
-    """Let `call` run networks under autocast to dtype; None for their own."""
+    """Let `call` run networks under autocast, as `vaelib.fit` does.
+
+    Args:
+        dtype: such as torch.bfloat16; None for the networks' own.
+
+    Example:
+        >>> import torch, vaelib
+        >>> with vaelib.nets.autocast(torch.bfloat16):
+        ...     out = vaelib.nets.call(torch.nn.Linear(4, 2), torch.zeros(3, 4))
+        >>> out.dtype
+        torch.float32
+    """
     global _autocast
     before, _autocast = _autocast, dtype
     try:

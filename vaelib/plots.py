@@ -25,7 +25,8 @@ COLORS: dict[Role, str] = {
     "fifth": "#9A7400",
 }
 CYCLE: tuple[Role, ...] = ("p", "q", "data", "other", "fifth", "exact")  # of lines
-#: Ten classes, after Petroff's sequence (https://arxiv.org/abs/2107.02270).
+#: Ten classes, after Petroff's sequence
+#: (https://arxiv.org/abs/2107.02270).
 CLASS_COLORS = [
     "#3f90da",
     "#ffa90e",
@@ -38,7 +39,7 @@ CLASS_COLORS = [
     "#717581",
     "#92dadd",
 ]
-#: Inches of a figure: 720 px of a page, 1440 on a high-density screen.
+#: Inches of a figure; 720 px of a page, 1440 on a high-density screen.
 WIDTH = 7.2
 
 # The pages' sans, which lies beside this file: figures look alike on every machine.
