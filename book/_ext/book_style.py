@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-PARTS = ["page", "cells", "claims", "chapters", "narrow", "print"]  # the later wins
+PARTS = ["page", "cells", "claims", "chapters", "api", "narrow", "print"]  # the later wins
 
 
 def style() -> str:
