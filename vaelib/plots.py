@@ -73,6 +73,7 @@ STYLE: dict[str, Any] = {
     "axes.prop_cycle": cycler(color=[COLORS[role] for role in CYCLE]),
     "legend.frameon": False,
     "legend.fontsize": 10,
+    "legend.labelspacing": 0.25,
     "lines.linewidth": 1.8,
     "image.cmap": "gray_r",
     "image.interpolation": "nearest",

@@ -53,14 +53,17 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        # The alignment stands in each cell: notebooks have style sheets of their own, each another.
+        look = {True: " class=number style=text-align:right", False: " style=text-align:left"}
+
         def line(cells: list[str], tag: str) -> str:
             pairs = zip(cells, self.right)
             return "".join(
-                f"<{tag}{' class=number' if right else ''}>{html.escape(cell)}</{tag}>"
-                for cell, right in pairs
+                f"<{tag}{look[right]}>{html.escape(cell)}</{tag}>" for cell, right in pairs
             )
 
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        caption = html.escape(self.caption)
+        caption = f"<caption style=text-align:left>{caption}</caption>" if caption else ""
         body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
         return (
             f'<table class="measured">{caption}<thead><tr>{line(self.heads, "th")}</tr></thead>'
