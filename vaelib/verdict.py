@@ -1,29 +1,91 @@
-"""Verdicts: what a chapter found about a claim, as a record that the claims page is built from."""
+"""Verdicts: what a chapter found about a claim, as a record that the claims page is built from.
+
+This is the one place that knows a record's fields and their rules: the page reads a stored record
+by `Verdict(**record)`.
+"""
 
 import html
+import math
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-VERDICTS = ("holds", "holds under a condition", "undecided", "does not hold")
+MIME = "application/vnd.vaelib.verdict+json"
+Kind = Literal["holds", "holds under a condition", "undecided", "does not hold"]
+CONDITION: Kind = "holds under a condition"
+VERDICTS: tuple[Kind, ...] = get_args(Kind)
+BUDGETS = ("smoke", "full", "long", "gpu")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_interval(value: Any) -> bool:
+    pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
+    return pair and value[0] <= value[1]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "claim": (
+        lambda v: _is_text(v) and bool(re.fullmatch(r"[CB]\d+", v)),
+        'the id of a claim, such as "C1" (the survey\'s) or "B1" (the book\'s own)',
+    ),
+    "title": (_is_text, "the claim in a sentence"),
+    "measured": (_is_text, "a sentence on what was measured"),
+    "verdict": (lambda v: v in VERDICTS, f"one of {VERDICTS}"),
+    "value": (_is_number, "a finite number"),
+    "unit": (_is_text, "a text"),
+    "interval": (lambda v: v is None or _is_interval(v), "two finite numbers, the lower first"),
+    "seeds": (_is_count, "a whole number, 0 where nothing is random"),
+    "budget": (lambda v: v in BUDGETS, f"one of {BUDGETS}"),
+    "condition": (lambda v: v is None or _is_text(v), "a text, or None"),
+    "note": (lambda v: v is None or _is_text(v), "a text, or None"),
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
     """One claim, what was measured, and the verdict; a notebook displays it as a card.
 
-    - claim: an id, such as "C1" (the survey's) or "B1" (the book's own).
-    - measured: one sentence, its numbers printed by code.
-    - value, unit, interval: the number that decides, and its 95 % interval or spread.
-    - seeds: how many independent runs.
-    - condition: when it holds, if not always.
+    Attributes:
+        claim: an id, such as "C1" (the survey's) or "B1" (the book's own).
+        title: the claim in a few words.
+        measured: one sentence, its numbers printed by code.
+        verdict: what was found.
+        value: the number that decides.
+        unit: its unit.
+        interval: its 95 % interval or spread.
+        seeds: how many independent runs.
+        budget: the chapter's own.
+        condition: when it holds, if not always.
+        note: what else to know.
 
-    Raises ValueError for a verdict that is none of `VERDICTS`, or a condition that is missing.
+    Raises:
+        ValueError: for a field that breaks its rule in `RULES`, or a condition that is missing.
+
+    Example:
+        >>> import vaelib
+        >>> print(vaelib.Verdict("B1", "A wide net", "It missed.", "does not hold", 0.2, "nats"))
+        B1, A wide net: does not hold
+        Measured: It missed.
+        Seeds: 1
+        Budget: full
     """
 
     claim: str
     title: str
     measured: str
-    verdict: str
+    verdict: Kind
     value: float
     unit: str
     interval: tuple[float, float] | None = None
@@ -33,12 +95,13 @@ class Verdict:
     note: str | None = None
 
     def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict is {self.verdict!r}; expected one of {VERDICTS}.")
-        if (self.verdict == "holds under a condition") != bool(self.condition):
+        for name, (keeps, expected) in RULES.items():
+            if not keeps(value := getattr(self, name)):
+                raise ValueError(f"{name} is {value!r}; expected {expected}.")
+        if (self.verdict == CONDITION) != bool(self.condition):
             raise ValueError(
                 f"verdict is {self.verdict!r} and condition is {self.condition!r}; expected a "
-                "condition with 'holds under a condition', and only there."
+                f"condition with {CONDITION!r}, and only there."
             )
 
     def __str__(self) -> str:
@@ -62,7 +125,7 @@ class Verdict:
         rows = "".join(f"<dt>{name}</dt><dd>{e(text)}</dd>" for name, text in self._facts())
         note = f"<p>{e(self.note)}</p>" if self.note else ""
         return {
-            "application/vnd.vaelib.verdict+json": asdict(self),
+            MIME: asdict(self),
             "text/html": (
                 f'<div class="verdict" data-verdict="{self.verdict}">'
                 f'<p class="verdict-head"><span class="verdict-claim">{e(self.claim)}</span> '

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
+
 from vaelib.plots import COLORS, STYLE
 
 

@@ -1,10 +1,8 @@
-"""The verdicts, made from the records that the chapters' stored outputs hold.
+"""The claims page, made from the records of the chapters' verdicts.
 
-A chapter displays a record under the MIME type `application/vnd.vaelib.verdict+json`. The
-directive `{verdicts}` collects the records of all chapters in `_toc.yml`, C-numbers first, each
+The directive `{verdicts}` shows the records of all chapters in `_toc.yml`, C-numbers first, each
 with a figure of its chapter, and lists the claims of `claims.json` that no chapter has measured
-yet; `{tally}` shows all claims at a glance. A malformed record is a warning that names the
-notebook and the field.
+yet; `{tally}` shows all claims at a glance.
 """
 
 import json
@@ -15,18 +13,10 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
-from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
 
 import book_pictures
+from book_records import SURVEY, Records, chapter_pages, order
 
-logger = logging.getLogger(__name__)
-
-MIME = "application/vnd.vaelib.verdict+json"
-SURVEY: dict[str, str] = json.loads(
-    Path(__file__).with_name("claims.json").read_text(encoding="utf-8")
-)
 VERDICTS = {  # and the class of its badge
     "holds": "verdict-holds",
     "holds under a condition": "verdict-condition",
@@ -34,6 +24,7 @@ VERDICTS = {  # and the class of its badge
     "does not hold": "verdict-fails",
 }
 
+PLAN: dict[str, dict] = json.loads(Path(__file__).with_name("plan.json").read_text("utf-8"))
 SIGNS = {
     "holds": "\u2713",
     "holds under a condition": "\u25d0",
@@ -43,110 +34,9 @@ SIGNS = {
 }
 
 
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def is_interval(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
-
-
-# field: (test, what is expected, whether it may be absent or null)
-FIELDS = {
-    "claim": (
-        lambda v: is_text(v) and (v in SURVEY or re.fullmatch(r"B\d+", v) is not None),
-        'an id of claims.json or a chapter\'s own, such as "B01"',
-        False,
-    ),
-    "title": (is_text, "the claim in a sentence", False),
-    "measured": (is_text, "a sentence on what was measured", False),
-    "value": (is_number, "a finite number", True),
-    "unit": (is_text, "a text", True),
-    "interval": (
-        lambda v: is_interval(v) and v[0] <= v[1],
-        "two finite numbers, the lower first",
-        True,
-    ),
-    "seeds": (
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,
-        "a whole number, 0 where nothing is random",
-        False,
-    ),
-    "budget": (lambda v: v == "full", '"full", since a smoke run judges nothing', False),
-    "verdict": (lambda v: is_text(v) and v in VERDICTS, f"one of {list(VERDICTS)}", False),
-    "condition": (is_text, "a text", True),
-    "note": (lambda v: isinstance(v, str), "a text", True),
-}
-
-
-def problems(record: object) -> list[str]:
-    """What is wrong with a record, a sentence a field."""
-    if not isinstance(record, dict):
-        return [f"the record is {record!r}, expected an object"]
-    found = []
-    for field, (valid, expected, optional) in FIELDS.items():
-        value = record.get(field)
-        if value is None:
-            if not optional:
-                found.append(f"field {field!r} is missing, expected {expected}")
-        elif not valid(value):
-            found.append(f"field {field!r} is {value!r}, expected {expected}")
-    found += [f"field {field!r} is not known" for field in sorted(set(record) - set(FIELDS))]
-    if not found and (record["verdict"] == "holds under a condition") != bool(
-        record.get("condition")
-    ):
-        found.append("field 'condition' goes with the verdict 'holds under a condition' only")
-    return found
-
-
-def read_records(notebook: Path) -> list[object]:
-    """The verdict records among a notebook's stored outputs, in their order."""
-    text = notebook.read_text(encoding="utf-8")
-    cells = json.loads(text, parse_constant=str)["cells"]  # NaN is no measurement: not a number
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
-
-
-def order(claim: str) -> tuple[bool, int]:
-    """Sort key: the survey's claims by number, then the book's own."""
-    return claim[0] != "C", int(claim[1:])
-
-
 def number(value: float) -> str:
     short = re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e")
     return short.replace("-", "\N{MINUS SIGN}")
-
-
-def chapter_pages(env: BuildEnvironment) -> list[tuple[str, Path]]:
-    """(page, notebook) of each chapter; the page that asks is made again where one changes."""
-    env.note_reread()
-    # By number: the part's folder says nothing about order.
-    names = sorted(env.found_docs, key=lambda name: name.rsplit("/", 1)[-1])
-    pages = [(name, Path(env.doc2path(name))) for name in names]
-    pages = [(name, path) for name, path in pages if path.suffix == ".ipynb"]
-    for _, path in pages:
-        env.note_dependency(str(path))
-    return pages
-
-
-class Records(SphinxDirective):
-    """What the directives of this module share: the records of all chapters."""
-
-    def records(self, warn: bool = False) -> list[tuple[str, dict]]:
-        """(page, record), the survey's claims by number, then the book's own."""
-        records = []
-        for docname, path in chapter_pages(self.env):
-            for record in read_records(path):
-                faults = problems(record)
-                for fault in faults if warn else ():
-                    logger.warning("%s.ipynb: verdict record: %s", docname, fault)
-                if not faults:
-                    records.append((docname, record))
-        return sorted(records, key=lambda pair: order(pair[1]["claim"]))  # stable
 
 
 class Tally(Records):
@@ -198,9 +88,18 @@ class Verdicts(Records):
             by_claim.setdefault(record["claim"], []).append((docname, record))
         result: list[nodes.Node] = []
         for claim, pairs in by_claim.items():
+            title = SURVEY.get(claim) or pairs[0][1]["title"]
             section = nodes.section("", nodes.title("", claim), classes=["claim"])
-            self.mark(section, claim, pairs[0][1]["title"])
-            section.extend(self.card(*pair) for pair in pairs)
+            self.mark(section, claim, title)
+            section += nodes.paragraph("", sentence(title), classes=["claim-title"])
+            # Two chapters may judge two halves of a claim: each names its own.
+            titles = [record["title"] for _, record in pairs]
+            parts = titles if len(set(titles)) > 1 else [""] * len(titles)
+            cards = [self.card(*pair, part) for pair, part in zip(pairs, parts)]
+            section += nodes.container("", *cards, classes=["claim-cards", f"cards-{len(cards)}"])
+            if chapters := self.to_come(claim):
+                text = f"More is to come in {' and in '.join(chapters)}."
+                section += nodes.paragraph("", text, classes=["claim-source"])
             result.append(section)
         if waiting := [claim for claim in SURVEY if claim not in by_claim]:
             section = nodes.section("", nodes.title("", "Not measured yet"), ids=["waiting"])
@@ -208,18 +107,21 @@ class Verdicts(Records):
             result.append(section)
         return result
 
-    def card(self, docname: str, record: dict) -> nodes.Node:
-        """One verdict: the claim, what was measured, a figure, and the chapter."""
-        sign = SIGNS[record["verdict"]]
-        badge = nodes.inline(
-            "",
-            f"{sign} {record['verdict']}",
-            classes=["verdict-badge", VERDICTS[record["verdict"]]],
-        )
+    def card(self, docname: str, record: dict, part: str = "") -> nodes.Node:
+        """One verdict on a claim, or on a part of it: where from, what was measured, a figure."""
+        verdict, seeds = record["verdict"], record["seeds"]
+        css = ["verdict-badge", VERDICTS[verdict]]
+        badge = nodes.inline("", f"{SIGNS[verdict]} {verdict}", classes=css)
+        runs = f", {seeds} seed{'s' * (seeds > 1)}" if seeds else ", nothing random"
+        source = [nodes.Text(" Chapter "), *self.chapter_link(docname), nodes.Text(runs)]
+        path = Path(self.env.doc2path(docname))
+        picture = book_pictures.picture(self.env.app.outdir, path, record["claim"])
         parts: list[nodes.Node] = [
-            nodes.paragraph("", "", badge),
-            nodes.paragraph("", sentence(record["title"]), classes=["claim-title"]),
+            nodes.paragraph("", "", badge, *source, classes=["claim-source"]),
+            nodes.raw("", picture or "", format="html"),
         ]
+        if part:
+            parts.append(nodes.paragraph("", "", nodes.strong("", sentence(part))))
         if record.get("condition"):
             parts.append(nodes.paragraph("", f"Condition: {record['condition']}."))
         parts.append(nodes.paragraph("", sentence(record["measured"])))
@@ -231,17 +133,13 @@ class Verdicts(Records):
             small.append(record["note"])
         if small:
             parts.append(nodes.paragraph("", " ".join(small), classes=["verdict-small"]))
-        seeds = record["seeds"]
-        runs = "nothing random" if not seeds else f"{seeds} seed{'s' * (seeds > 1)}"
-        source = [nodes.Text(f"{runs} \u00b7 chapter "), *self.chapter_link(docname)]
-        parts.append(nodes.paragraph("", "", *source, classes=["claim-source"]))
-        text = nodes.container("", *parts, classes=["claim-text"])
-        path = Path(self.env.doc2path(docname))
-        picture = book_pictures.picture(self.env.app.outdir, path, record["claim"])
-        if not picture:
-            return nodes.container("", text, classes=["claim-card"])
-        figure = nodes.raw("", picture, format="html")
-        return nodes.container("", text, figure, classes=["claim-card"])
+        return nodes.container("", *parts, classes=["claim-card"])
+
+    def to_come(self, claim: str) -> list[str]:
+        """The chapters that are to measure a claim and are not written yet."""
+        written = {path.stem[:2] for _, path in chapter_pages(self.env)}
+        numbers = [n for n in PLAN["claims"].get(claim, ()) if n not in written]
+        return [f"chapter {n}, {PLAN['chapters'][n]}" for n in numbers]
 
     def chapter_link(self, docname: str) -> list[nodes.Node]:
         """A chapter's number and a link; Sphinx fills in the title once it has read it."""
@@ -263,8 +161,14 @@ class Verdicts(Records):
         for claim in claims:
             node = nodes.paragraph("", "", nodes.strong("", claim))
             self.mark(node, claim, SURVEY[claim])
-            rows.append([[node], [nodes.paragraph("", SURVEY[claim])]])
-        return table(["Id", "Claim"], rows, [8, 92], "waiting-table")
+            chapters = [
+                nodes.paragraph("", f"{number} {PLAN['chapters'][number]}")
+                for number in PLAN["claims"][claim]
+            ]
+            rows.append([[node], [nodes.paragraph("", SURVEY[claim])], chapters])
+        return table(
+            ["Id", "Claim", "Will be measured in chapter"], rows, [8, 52, 40], "waiting-table"
+        )
 
     def mark(self, node: nodes.Element, claim: str, title: str) -> None:
         node["ids"].append(claim.lower())

@@ -8,7 +8,7 @@ import re
 from docutils import nodes
 from sphinx.application import Sphinx
 
-import chapters
+import notebooks
 
 
 def description(doctree: nodes.document | None) -> str:
@@ -31,7 +31,7 @@ def describe(app, pagename, templatename, context, doctree) -> None:
         "og:title": html.unescape(plain),
         "og:description": description(doctree),
     }
-    if site := chapters.address(of="Documentation").rstrip("/"):
+    if site := notebooks.address(of="Documentation").rstrip("/"):
         tags |= {
             "og:url": f"{site}/{pagename}.html",
             "og:image": f"{site}/_static/card.png",

@@ -16,7 +16,8 @@ from sphinx.util.docutils import SphinxDirective
 
 import book_claims
 import book_pictures
-import chapters
+import book_records
+import notebooks
 
 WORDS_A_MINUTE = 170
 
@@ -37,17 +38,17 @@ def minutes_to_run(notebook: nbformat.NotebookNode) -> int:
 
 def colab(path: Path) -> str | None:
     """The address that opens a chapter in Colab, where the repository is on GitHub."""
-    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", chapters.address())
+    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", notebooks.address())
     if not found:
         return None
-    where = path.relative_to(chapters.ROOT).as_posix()
+    where = path.relative_to(notebooks.ROOT).as_posix()
     return f"https://colab.research.google.com/github/{found[1]}/blob/main/{where}"
 
 
 def claims(path: Path, up: str) -> str:
     """The chapter's claims, each with its verdict, as links to the claims page."""
     items = []
-    for record in book_claims.read_records(path):
+    for record in book_records.read_records(path):
         claim, verdict = record["claim"], record["verdict"]
         items.append(
             f'<a class="chip {book_claims.VERDICTS[verdict]}" href="{up}claims.html'
@@ -58,7 +59,7 @@ def claims(path: Path, up: str) -> str:
 
 def opener(outdir: str, path: Path, docname: str) -> str:
     """What stands below a chapter's title."""
-    notebook, up = chapters.read(path), "../" * docname.count("/")
+    notebook, up = notebooks.read(path), "../" * docname.count("/")
     links = [
         f'<a class="button" href="{up}_sources/{docname}.ipynb" download>Download the notebook</a>'
     ]
@@ -80,10 +81,10 @@ class Chapters(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         cards = []
-        for docname, path in book_claims.chapter_pages(self.env):
+        for docname, path in book_records.chapter_pages(self.env):
             if docname.split("/")[0] != self.arguments[0]:
                 continue
-            notebook = chapters.read(path)
+            notebook = notebooks.read(path)
             title = html.escape(notebook.cells[0].source.splitlines()[0].removeprefix("# "))
             picture = book_pictures.banner(self.env.app.outdir, path)
             cards.append(

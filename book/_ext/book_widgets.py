@@ -16,11 +16,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
-import vaelib
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 from sphinx.util import logging
+
+import vaelib
 from vaelib.widget import script
 
 logger = logging.getLogger(__name__)
