@@ -1,6 +1,6 @@
 """The contract of a model, kept by sixteen kinds of them, against exact answers.
 
-What is checked of which kind (`kinds.py` has them): + where it holds, . where it makes no sense.
+What is checked of which kind (`kinds` has them): + where it holds, . where it makes no sense.
 
     kind             exact  gap  kl  stl  train  noise  labels  enumerated  log_marginal
     flat               +     +   +    +     +      +      .         .       estimate
@@ -38,7 +38,13 @@ import math
 
 import pytest
 import torch
-from kinds import KINDS, SX, BottomUp, Critic, Drawn, Labelled, Listed, Missing, commitment, normal
+from kinds import KINDS
+from kinds.codes import Drawn, Listed, commitment
+from kinds.gaussians import SX, normal
+from kinds.hierarchies import BottomUp
+from kinds.labels import Labelled
+from kinds.missing import Missing
+from kinds.players import Critic
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.testing import assert_close
