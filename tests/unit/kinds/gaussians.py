@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 F64 = torch.float64
-
-
 SX = 0.6  # the deviation of x, in every kind with Gaussian x
 
 
