@@ -10,6 +10,7 @@ from kinds import KINDS
 from kinds.codes import Drawn
 from kinds.gaussians import SX, normal
 from kinds.players import Critic
+from small import Cut
 from torch import nn
 from torch.distributions import Categorical
 from torch.testing import assert_close
@@ -51,10 +52,6 @@ def test_fit_raises_the_bound(name):
     assert after > before + 4 * (first**2 + last**2).sqrt() + 1e-9, (before, after)
     exact = kind.log_px(model, *kind.data(48)).mean()
     assert after < exact + 4 * last + 1e-9  # still a bound
-
-
-class Cut(Exception):
-    """The power goes."""
 
 
 @every_kind
