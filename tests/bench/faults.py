@@ -11,7 +11,8 @@ import time
 from contextlib import nullcontext
 
 import torch
-from peers import build, fit, images
+from loops import fit
+from network import build, images
 
 import vaelib.train
 

@@ -1,6 +1,6 @@
 """How fit's time and memory grow: one measurement in a process of its own.
 
-    python tests/bench/growth.py TASK        TASK is JSON, see bench.py; the answer, too
+    python tests/bench/growth.py TASK        TASK is JSON, see measures.py; the answer, too
 
 Memory is RssAnon, what the process itself holds: pages of a memory-mapped file that the kernel
 keeps for it, and may take back, are not in it.

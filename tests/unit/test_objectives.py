@@ -281,9 +281,7 @@ def test_arguments_that_make_no_sense_are_refused(curved):
         vaelib.elbo(draw, analytic=False, free_bits=1.0)
 
 
-def test_fit_hands_the_step_to_a_warm_up_and_remembers_its_length(tmp_path, monkeypatch):
-    monkeypatch.setenv("VAELIB_PROGRESS", "0")
-
+def test_fit_hands_the_step_to_a_warm_up_and_remembers_its_length(tmp_path):
     def trained(objective, out):
         torch.manual_seed(0)
         model = vaelib.mlp_vae(2, (8,), x_shape=(1, 4, 4))

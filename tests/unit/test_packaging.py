@@ -161,7 +161,6 @@ def readme_examples():
 
 @pytest.mark.slow
 def test_readme_examples_run_as_they_stand(tmp_path, monkeypatch):
-    monkeypatch.setenv("VAELIB_PROGRESS", "0")
     monkeypatch.setenv("MPLBACKEND", "agg")
     examples = readme_examples()
     assert examples, "README.md has no ```python example"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import Ppca
+from small import Cut, grey, small, weights
 from torch import nn
 from torch.testing import assert_close
 
@@ -16,24 +17,9 @@ from vaelib.batches import draw_ink
 from vaelib.optimizers import FusedAdam
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    monkeypatch.setenv("VAELIB_PROGRESS", "0")
-
-
-def small(seed=0, **keywords):
-    torch.manual_seed(seed)
-    return vaelib.mlp_vae(2, (8,), x_shape=(1, 4, 4), **keywords)
-
-
 @pytest.fixture
 def x():
-    generator = torch.Generator().manual_seed(5)
-    return (torch.rand(100, 1, 4, 4, generator=generator) * 256).to(torch.uint8)
-
-
-def weights(model):
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
+    return grey(100)
 
 
 def test_a_linear_vae_reaches_ppcas_likelihood():
@@ -83,14 +69,14 @@ def test_every_example_comes_once_an_epoch_and_grey_is_drawn_anew():
                 seen.append(batch.clone())
             return super().forward(batch)
 
-    grey = torch.full((10, 4), 0.5)
-    grey[:, :3] = torch.tensor([[i >> b & 1 for b in range(3)] for i in range(10)]).float()
+    half = torch.full((10, 4), 0.5)
+    half[:, :3] = torch.tensor([[i >> b & 1 for b in range(3)] for i in range(10)]).float()
     model = vaelib.VAE(Spy(4, 2), nn.Linear(1, 4), 1)
-    vaelib.fit(model, grey, epochs=40, batch_size=4)
+    vaelib.fit(model, half, epochs=40, batch_size=4)
     assert [len(batch) for batch in seen[:3]] == [4, 4, 2]
     for epoch in range(40):
         batches = torch.cat(seen[3 * epoch : 3 * epoch + 3])
-        assert_close(batches[:, :3].sum(0), grey[:, :3].sum(0))
+        assert_close(batches[:, :3].sum(0), half[:, :3].sum(0))
     ink = torch.cat(seen)[:, 3]
     assert set(ink.tolist()) == {0.0, 1.0}
     assert abs(ink.mean() - 0.5) < 4 * 0.5 / 20  # 400 draws
@@ -128,10 +114,6 @@ def test_the_schedule_scales_the_learning_rate(x):
 
     vaelib.fit(small(), x, epochs=2, batch_size=50, optimizer=adam, schedule=lambda t: 1 - t)
     assert rates == pytest.approx([0.5, 0.375, 0.25, 0.125])
-
-
-class Cut(Exception):
-    pass
 
 
 @pytest.mark.parametrize("optimizer", [None, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)])
@@ -237,12 +219,12 @@ def test_bf16_touches_the_networks_alone(x):
 def test_ink_has_the_chance_that_the_grey_says(dtype):
     """Over every one of the 2^16 words, so that nothing is left to chance."""
     words = torch.arange(-(2**15), 2**15).to(torch.int16)
-    for grey in range(256):
-        level = torch.tensor(grey, dtype=torch.uint8) if dtype == torch.uint8 else None
-        level = torch.tensor(grey / 255) if level is None else level
+    for byte in range(256):
+        level = torch.tensor(byte, dtype=torch.uint8) if dtype == torch.uint8 else None
+        level = torch.tensor(byte / 255) if level is None else level
         ink = draw_ink(level.expand(2**16), torch.float32, words.clone())
-        assert abs(ink.double().mean().item() - grey / 255) < 2e-5
-        assert grey not in (0, 255) or ink.mean() == grey / 255
+        assert abs(ink.double().mean().item() - byte / 255) < 2e-5
+        assert byte not in (0, 255) or ink.mean() == byte / 255
 
 
 @pytest.mark.parametrize(
