@@ -35,6 +35,7 @@ test: browser lint types unit chapters book pages ## every check, one after the 
 	@echo "All checks passed."
 
 check: lint types .venv/.ready ## the checks that take less than two minutes
+	$(ONE_THREAD) $(PYTEST) -q --doctest-modules vaelib
 	$(ONE_THREAD) $(PYTEST) -q -m "not slow" tests/unit tests/book
 
 lint: .venv/.ready
@@ -45,6 +46,7 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 unit: .venv/.ready
+	$(ONE_THREAD) $(PYTEST) -q --doctest-modules vaelib
 	$(ONE_THREAD) $(PYTEST) -q -n 2 --dist loadfile tests/unit tests/gpu tests/bench tests/torture
 
 # Stamps and form first, for they take seconds; then every chapter runs, two at a time.

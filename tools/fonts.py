@@ -43,7 +43,7 @@ LETTERS = [  # those that a font lacks are DejaVu's, on pages and in figures
 def cut(source: Path, family: str, style: str) -> TTFont:
     """The font with our letters, under our name."""
     options = subset.Options(hinting=False, layout_features=["kern", "liga", "tnum", "mark"])
-    options.drop_tables += ["DSIG", "FFTM", "STAT", "meta"]
+    options.name_IDs, options.drop_tables = ["*"], [*options.drop_tables, "DSIG", "STAT", "meta"]
     font = subset.load_font(str(source), options)
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=LETTERS)

@@ -72,12 +72,14 @@ class Uses:
 
 
 def names_of(file: str) -> set[str]:
-    """What code may call a file: its path or the end of it; data by stem or folder, too."""
+    """What code may call a file: its path or the end of it, its folder; data also by its stem."""
     path = Path(file)
     names = {"/".join(path.parts[i:]) for i in range(len(path.parts))}
     if path.parts[0] == "data":
-        names |= {"/".join(path.parts[i:-1]) for i in range(len(path.parts) - 2)} | {path.stem}
-    return names
+        return (
+            names | {"/".join(path.parts[i:-1]) for i in range(len(path.parts) - 2)} | {path.stem}
+        )
+    return names | set(path.parts[1:-1])
 
 
 def walk(nodes: list[ast.stmt]) -> Iterator[ast.AST]:

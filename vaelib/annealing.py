@@ -8,7 +8,7 @@ book/models/07_evaluation.ipynb.
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def ais(
     num_samples: int = 16,
     num_steps: int = 200,
     num_leaps: int = 8,
-    start: str = "prior",
+    start: Literal["prior", "posterior"] = "prior",
     data_seed: int = 0,
     seed: int = 0,
     y: Any = None,
@@ -45,14 +45,22 @@ def ais(
         num_steps: temperatures.
         num_leaps: leapfrog steps a move.
         start: "prior", which asks nothing of the encoder, or "posterior", q(z|x), which is nearer.
-        data_seed, seed: of the bits, and of the chains.
+        data_seed: of the bits.
+        seed: of the chains.
         y: labels [N, ...], if not in x, for a model of p(x|y).
 
     Returns:
-        The estimate; its `acceptance` is the share of moves that the chains made.
+        The estimate; its ``acceptance`` is the share of moves that the chains made.
 
     Raises:
-        ValueError: for a model of another kind, and as `log_marginal` does.
+        ValueError: for a model of another kind, and as `vaelib.log_marginal` does.
+
+    Example:
+        >>> import torch, vaelib
+        >>> model = vaelib.mlp_vae(2, (8,), x_shape=(4,))
+        >>> found = vaelib.evaluate.ais(model, torch.ones(3, 4), num_samples=4, num_steps=20)
+        >>> found.values.shape, 0 < found.acceptance <= 1
+        (torch.Size([3]), True)
     """
     num_samples = positive_int("num_samples", num_samples)
     if start not in ("prior", "posterior"):
@@ -80,13 +88,34 @@ def bidirectional(
     seed: int = 0,
     y: Any = None,
 ) -> tuple[Estimate, Estimate]:
-    """Bounds on log p(x) from both sides, of n examples that the model draws itself.
+    """Bounds on log p(x) from both sides, of examples that the model draws itself; nats.
 
     For such an x one exact draw from p(z|x) is known, the z that made it. Chains from there back to
     the prior give an upper bound in expectation, chains from the prior a lower one; where they
     meet, both are right (bidirectional Monte Carlo: Grosse, Ghahramani & Adams, 2015,
-    https://arxiv.org/abs/1511.02543). y: labels [n, ...], for a model of p(x|y). Raises
-    ValueError for a model of another kind than `ais` takes.
+    https://arxiv.org/abs/1511.02543).
+
+    Args:
+        model: as `ais` takes it.
+        n: how many examples.
+        num_samples: chains an example.
+        num_steps: temperatures.
+        num_leaps: leapfrog steps a move.
+        seed: of the examples and the chains.
+        y: labels [n, ...], for a model of p(x|y).
+
+    Returns:
+        The lower and the upper estimate.
+
+    Raises:
+        ValueError: for a model of another kind.
+
+    Example:
+        >>> import vaelib
+        >>> model = vaelib.mlp_vae(2, (8,), x_shape=(4,))
+        >>> lower, upper = vaelib.evaluate.bidirectional(model, 5, 4, num_steps=10)
+        >>> lower.values.shape == upper.values.shape
+        True
     """
     num_samples, n = positive_int("num_samples", num_samples), positive_int("n", n)
     y = model.prepare_labels(y, n)

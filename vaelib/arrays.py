@@ -17,9 +17,20 @@ from .distributions import is_bernoulli, support_of
 
 @dataclass(frozen=True, repr=False)
 class Images:
-    """Examples and their labels: x [N, ...], such as uint8 [N, C, H, W]; y int64 [N, ...].
+    """Examples and their labels; slices are `Images` again, and ``x, y = images`` unpacks them.
 
-    Slices are `Images` again. Raises ValueError where x and y have not the same length.
+    Attributes:
+        x: [N, ...], such as uint8 [N, C, H, W].
+        y: int64 [N, ...].
+
+    Raises:
+        ValueError: where x and y have not the same length.
+
+    Example:
+        >>> import torch, vaelib
+        >>> images = vaelib.data.Images(torch.zeros(5, 1, 28, 28), torch.arange(5))
+        >>> images[:3]
+        Images(x: float32 [3, 1, 28, 28], 0 to 0; y: int64 [3], 0 to 2)
     """
 
     x: Tensor
@@ -111,35 +122,6 @@ def as_labels(y: Any) -> Tensor:
     return y if y.is_floating_point() else y.to(torch.int64)
 
 
-def labels_of(model: Any, data: Any, y: Any = None, training: bool = False) -> Tensor | None:
-    """The labels that a model is to be handed with data: y, or those of Images, or none.
-
-    A model with labels = "learnt" is told them in training only. Raises ValueError where a model
-    that needs labels gets none, and where one is handed labels that it does not take.
-    """
-    kind = getattr(model, "labels", None)
-    if kind not in (None, "given", "learnt"):
-        raise ValueError(f"model.labels is {kind!r}; expected None, 'given' or 'learnt'.")
-    if kind is None or (kind == "learnt" and not training):
-        if y is not None:
-            when = "takes no labels" if kind is None else "is told labels in training only"
-            raise ValueError(f"y was handed over, but the model {when}; expected none.")
-        return None
-    if y is None and isinstance(data, Images):
-        y = data.y
-    if y is None:
-        how = ", -1 where it is missing" if kind == "learnt" else ""
-        also = "" if training else ", or y="
-        raise ValueError(
-            f'The model has labels = "{kind}", but the data have none; expected Images(x, y){also},'
-            f" a label for each example{how}."
-        )
-    y = as_labels(y)
-    if len(y) != len(data):
-        raise ValueError(f"y has {len(y)} labels for {len(data)} examples; expected one for each.")
-    return y
-
-
 def scale_pixels(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """uint8 divided by 255, in the default float dtype unless told; floats stay as they are."""
     if x.dtype != torch.uint8:
@@ -155,12 +137,24 @@ def is_grey(x: Tensor) -> bool:
 
 
 def binarize(x: Data, seed: int = 0, missing: bool = False) -> Tensor:
-    """Draw binary pixels, x ~ Bernoulli(grey): uint8 or floats in [0, 1] -> {0., 1.}, same shape.
+    """Draw binary pixels, x ~ Bernoulli(grey): {0., 1.}, of the same shape.
 
     0 and 1 stay as they are, so calling it twice is harmless. The draw is made on the CPU, so
-    every device gets the same bits; the caller's random state is left as it was. With `missing`,
-    NaN is a missing pixel and stays one. Raises ValueError for values outside [0, 1]
-    (Salakhutdinov & Murray, ICML 2008, introduced this use of MNIST).
+    every device gets the same bits; the caller's random state is left as it was (Salakhutdinov &
+    Murray, ICML 2008, introduced this use of MNIST).
+
+    Args:
+        x: uint8, or floats in [0, 1].
+        seed: of the draw.
+        missing: whether NaN is a missing pixel, and stays one.
+
+    Raises:
+        ValueError: for values outside [0, 1].
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.data.binarize(torch.tensor([[0, 255, 0, 255]], dtype=torch.uint8))
+        tensor([[0., 1., 0., 1.]])
     """
     x = as_tensor(x)
     check_grey(x, missing=missing)
@@ -178,8 +172,20 @@ def dequantize(x: Data, seed: int = 0) -> Tensor:
     For a density p over such numbers, E_u log p + D log(1 / 256) is at most the log-probability
     of the pixels, so its bits can be compared with those of likelihoods over pixels (Uria, Murray
     & Larochelle, NeurIPS 2013; Theis et al., ICLR 2016, https://arxiv.org/abs/1511.01844, Section
-    3.1). Drawn on the CPU, once; the caller's random state is left as it was. Raises TypeError
-    for data that are no uint8: floats have no steps to fill.
+    3.1). Drawn on the CPU, once; the caller's random state is left as it was.
+
+    Args:
+        x: uint8.
+        seed: of u.
+
+    Raises:
+        TypeError: for data that are no uint8: floats have no steps to fill.
+
+    Example:
+        >>> import torch, vaelib
+        >>> x = torch.tensor([[0, 255]], dtype=torch.uint8)
+        >>> (vaelib.data.dequantize(x) * 256).floor()
+        tensor([[  0., 255.]])
     """
     x = as_tensor(x)
     if x.dtype != torch.uint8:

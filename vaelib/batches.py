@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .arrays import scale_pixels
+from .contract import takes_missing
 from .distributions import is_bernoulli
 from .modes import tensor_like
 from .settings import Settings
@@ -68,7 +69,7 @@ class Batches:
         self.dtype, self.device = like.dtype, like.device
         self.noise_dim: int | None = getattr(model, "noise_dim", None)
         self.bits = is_bernoulli(px_z)
-        self.missing = getattr(model, "missing", False)
+        self.missing = takes_missing(model)
         self.orders = torch.Generator().manual_seed(settings.seed)
         self.generator = torch.Generator(self.device).manual_seed(settings.seed + 2**31)
         self.order: tuple[Tensor, ...] = ()  # the examples of each batch of this epoch

@@ -8,21 +8,24 @@ from .history import History
 
 
 class EarlyStopping:
-    """Stop where the validation objective has not risen for `patience` epochs; keep the best.
+    """Stop where the validation objective has not risen for some epochs; keep the best.
 
     When it stops the run, the model gets the weights of the best epoch (the averaged ones, where
-    `fit` averages); after a run that went to its end, `restore(model)` does so. What it knows is
+    `fit` averages); after a run that went to its end, `restore` does so. What it knows is
     kept in the run's checkpoints, so its patience survives a kill.
 
     Args:
         patience: epochs without a rise, at least 1.
         min_delta: nats by which a rise must exceed the best so far.
 
+    Raises:
+        ValueError: for less than 1 epoch or 0 nats, and in a run without validation data.
+
     Example:
         >>> import torch, vaelib
-        >>> model, x = vaelib.mlp_vae(2, (8,), x_shape=(1, 4, 4)), torch.rand(40, 1, 4, 4)
+        >>> model, x = vaelib.mlp_vae(2, (8,), x_shape=(4,)), torch.rand(40, 4)
         >>> stopper = vaelib.EarlyStopping(patience=3)
-        >>> history = vaelib.fit(model, x[8:], validation=x[:8], epochs=50, callback=stopper)
+        >>> history = vaelib.fit(model, x[8:], validation=x[:8], epochs=20, callback=stopper)
     """
 
     def __init__(self, patience: int = 5, min_delta: float = 0.0) -> None:

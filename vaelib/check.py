@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .arrays import Data, binarize, check_data, labels_of, scale_pixels
+from .arrays import Data, binarize, check_data, scale_pixels
+from .contract import labels_kind, labels_of, likelihood_of, takes_missing
 from .distributions import is_bernoulli, kind_of
 from .draw import latents_of
 from .follows import look, unlike
 from .io import load, save
-from .model import likelihood_of
-from .modes import positive_int, seeded, tensor_like
+from .modes import positive_int, said, seeded, tensor_like
 from .objectives import Objective, elbo
 from .promises import (
     FAILURES,
@@ -31,7 +31,6 @@ from .promises import (
     densities_agree,
     draws_follow,
     finite,
-    labels_kind,
     nested_layers,
     noise_counts,
     same_bits,
@@ -117,8 +116,8 @@ def check_model(
 
 def _prepared(model: nn.Module, data: Data, px_z: Distribution, seed: int) -> Tensor:
     """The data as `fit` hands them to a model."""
-    missing = bool(getattr(model, "missing", False))
-    x, like = check_data(data, px_z, whole=False, missing=missing), tensor_like(model)
+    missing, like = takes_missing(model), tensor_like(model)
+    x = check_data(data, px_z, whole=False, missing=missing)
     x = binarize(x, seed, missing=missing) if is_bernoulli(px_z) else scale_pixels(x, like.dtype)
     if next(model.parameters(), None) is None:
         return x
@@ -222,11 +221,6 @@ def _files(case: Case) -> Iterator[str]:
 
 def _short(t: Tensor) -> str:
     return str(t.dtype).removeprefix("torch.")
-
-
-def said(error: BaseException) -> str:
-    first = str(error).strip().split("\n")[0]
-    return first or type(error).__name__
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .batches import Batch, Batches
 from .losses import Losses
+from .modes import said
 from .objectives import takes_step
 from .settings import Settings, trained
 
@@ -123,7 +124,7 @@ def compiled(compute: Callable[..., Any], mode: str | None = None) -> Callable[.
         except torch._dynamo.exc.TorchDynamoException as error:
             if now is compute:
                 raise
-            reason = str(error).strip().splitlines()[0]
+            reason = said(error)
             warnings.warn(
                 f"torch.compile failed ({reason}), so fit goes on without it; expected a C++ "
                 "compiler (CPU) or Triton (CUDA): install one, or leave compile=False.",

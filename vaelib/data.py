@@ -44,9 +44,23 @@ MNIST_FILES = {
 def mnist(root: str | Path | None = None) -> tuple[Images, Images]:
     """MNIST, train (60,000) and test (10,000): x uint8 [N, 1, 28, 28], y int64 [N].
 
-    Reads `<root>/MNIST/raw/*-ubyte` or `.gz`, torchvision's layout. Raises ValueError for a file
-    whose SHA-256 is wrong, OSError where the set is nowhere and cannot be downloaded
-    (LeCun, Cortes & Burges, http://yann.lecun.com/exdb/mnist/).
+    (LeCun, Cortes & Burges, http://yann.lecun.com/exdb/mnist/.)
+
+    Args:
+        root: a folder that has ``MNIST/raw/*-ubyte`` or ``.gz``, torchvision's layout.
+
+    Returns:
+        Train and test.
+
+    Raises:
+        ValueError: for a file whose SHA-256 is wrong.
+        OSError: where the set is nowhere and cannot be downloaded.
+
+    Example:
+        >>> import vaelib
+        >>> train, test = vaelib.data.mnist()
+        >>> test
+        Images(x: uint8 [10000, 1, 28, 28], 0 to 255; y: int64 [10000], 0 to 9)
     """
     folder = find("MNIST/raw", root)
     if folder is None:
@@ -121,13 +135,26 @@ CIFAR10_FULL = {
 def cifar10(root: str | Path | None = None, subset: bool = True) -> tuple[Images, Images]:
     """CIFAR-10, train and test: x uint8 [N, 3, 32, 32], y int64 [N].
 
-    - subset: train 0 to 9,999 and test 0 to 1,999, wherever they are found; the repository has
-      them. Otherwise the whole set, 50,000 and 10,000.
+    (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf.)
 
-    Reads `<root>/cifar10`, mosaics in lossless WebP (data/README.md says how), or torchvision's
-    `<root>/cifar-10-batches-py`. Raises ValueError for a file whose hash is wrong, OSError where
-    the set is nowhere and cannot be downloaded (Krizhevsky, 2009,
-    https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf).
+    Args:
+        root: a folder that has ``cifar10``, mosaics in lossless WebP (data/README.md says how), or
+            torchvision's ``cifar-10-batches-py``.
+        subset: train 0 to 9,999 and test 0 to 1,999, wherever they are found; the repository has
+            them. Otherwise the whole set, 50,000 and 10,000.
+
+    Returns:
+        Train and test.
+
+    Raises:
+        ValueError: for a file whose hash is wrong.
+        OSError: where the set is nowhere and cannot be downloaded.
+
+    Example:
+        >>> import vaelib
+        >>> train, test = vaelib.data.cifar10()
+        >>> test
+        Images(x: uint8 [2000, 3, 32, 32], 0 to 255; y: int64 [2000], 0 to 9)
     """
     for place in _places(root):
         folder = Path(place).expanduser()

@@ -11,12 +11,22 @@ from torch.nn import functional as F
 
 
 class ContinuousBernoulli(Distribution):
-    """A density over [0, 1], proportional to e^(logit x); logits of any shape.
+    """A density over [0, 1], proportional to e^(logit x).
 
     What cross-entropy on grey values lacks: its normaliser, logit / tanh(logit / 2) times the
     Bernoulli's (Loaiza-Ganem & Cunningham, NeurIPS 2019, https://arxiv.org/abs/1907.06845).
     Written in logits, since torch's own clamps probabilities: in float32 its density integrates to
     0.80 at logit 20, and to 0.40 at 40.
+
+    Args:
+        logits: of any shape.
+
+    Example:
+        >>> import torch, vaelib
+        >>> density = vaelib.distributions.ContinuousBernoulli(torch.tensor(20.0))
+        >>> x = torch.linspace(0, 1, 10_001)
+        >>> round(torch.trapezoid(density.log_prob(x).exp(), x).item(), 3)
+        1.0
     """
 
     arg_constraints: ClassVar = {}
@@ -79,14 +89,26 @@ class _Grid(constraints.Constraint):
 
 
 class DiscretizedLogistic(Distribution):
-    """Logistic noise on a grid of `bins` values 0, 1/(bins - 1), ..., 1: pixels of 8 bits.
+    """Logistic noise on a grid of values 0, 1/(bins - 1), ..., 1: pixels of 8 bits.
 
     Each value has the logistic's mass between its neighbours' midpoints; the first and the last
-    also have the tails, so the probabilities sum to one. loc and log_scale: of one shape, in the
-    units of x. (PixelCNN++, https://arxiv.org/abs/1701.05517, Section 2.1.)
+    also have the tails, so the probabilities sum to one (PixelCNN++,
+    https://arxiv.org/abs/1701.05517, Section 2.1).
 
-    Scales below e^-30 count as e^-30, so that a value stays finite. Raises ValueError where bins
-    is less than 2.
+    Args:
+        loc: in units of x.
+        log_scale: likewise, of loc's shape. Scales below e^-30 count as e^-30, so that a value
+            stays finite.
+        bins: how many values there are.
+
+    Raises:
+        ValueError: where bins is less than 2.
+
+    Example:
+        >>> import torch, vaelib
+        >>> pixel = vaelib.distributions.DiscretizedLogistic(torch.tensor(0.5), torch.tensor(-2.0))
+        >>> round(pixel.log_prob(torch.arange(256) / 255).exp().sum().item(), 4)
+        1.0
     """
 
     arg_constraints: ClassVar = {}
@@ -109,7 +131,7 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The sum of P(X >= k) over the bins: exact, in the memory of one bin."""
+        """The sum of P(X >= k) over the bins, exact in the memory of one bin."""
         total = torch.zeros_like(self.loc)
         for k in range(1, self.bins):
             edge = (k - 0.5) / (self.bins - 1)
@@ -128,15 +150,27 @@ class DiscretizedLogistic(Distribution):
 
 
 class DiscretizedLogisticMixture(Distribution):
-    """A mixture of M discretized logistics, pixel by pixel; see DiscretizedLogistic.
+    """A mixture of M discretized logistics, pixel by pixel; see `DiscretizedLogistic`.
 
-    - Without coupling: logits, loc and log_scale [..., M], a mixture for each number of x.
-    - With coupling [..., 3, H, W, M]: loc and log_scale likewise, logits [..., H, W, M]. A
-      component then explains the three channels of a pixel together, the second's loc is moved by
-      coupling[0] times the first's value, and the third's by coupling[1] and coupling[2] times
-      the first's and the second's. The event is (3, H, W).
+    Without coupling it is a mixture for each number of x. With coupling a component explains the
+    three channels of a pixel together: the second's loc is moved by coupling[0] times the first's
+    value, and the third's by coupling[1] and coupling[2] times the first's and the second's.
 
-    Raises ValueError where the shapes do not fit together.
+    Args:
+        logits: [..., M]; with coupling [..., H, W, M].
+        loc: [..., M]; with coupling [..., 3, H, W, M].
+        log_scale: likewise.
+        coupling: [..., 3, H, W, M], or None; with it the event is (3, H, W).
+        bins: how many values there are.
+
+    Raises:
+        ValueError: where the shapes do not fit together.
+
+    Example:
+        >>> import torch, vaelib
+        >>> mixture = vaelib.distributions.DiscretizedLogisticMixture(*torch.zeros(3, 8, 8, 5))
+        >>> mixture.batch_shape
+        torch.Size([8, 8])
     """
 
     arg_constraints: ClassVar = {}
@@ -304,3 +338,6 @@ def _draw(loc: Tensor, log_scale: Tensor, bins: int) -> Tensor:
     logistic = uniform.clamp(min=tiny).log() - torch.log1p(-uniform)
     x = loc + logistic / _precision(log_scale)
     return ((x * (bins - 1)).round() / (bins - 1)).clamp(0, 1)
+
+
+__all__ = ["ContinuousBernoulli", "DiscretizedLogistic", "DiscretizedLogisticMixture"]

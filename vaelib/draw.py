@@ -5,7 +5,6 @@ Introduced in book/foundations/05_first_vae.ipynb; book/bring_your_own.md shows 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +12,19 @@ import torch
 from torch import Tensor
 from torch.distributions import (
     Bernoulli,
-    Categorical,
     Distribution,
     Independent,
-    MultivariateNormal,
-    Normal,
 )
 
 from .distributions import kind_of, unwrap
+from .kl import closed_form
 
 
 @dataclass(frozen=True)
 class Latent:
     """One stochastic layer: where z is, and the two densities that price it there.
 
-    Args:
+    Attributes:
         z: [K, B, ...], drawn from q or listed.
         q: q(z_l | z_<l, x), of batch shape [B] or [K, B].
         p: p(z_l | z_<l), of batch shape [], [B] or [K, B].
@@ -40,6 +37,14 @@ class Latent:
             closed form, is what the layer costs; a bottom-up q says False.
         point: whether q is a single value of log-probability 0 (a quantized code). Then log_w is
             of p(x, code), and every estimate of log p(x) is a bound, however many draws.
+
+    Example:
+        >>> import torch, vaelib
+        >>> from torch.distributions import Independent, Normal
+        >>> q = Independent(Normal(torch.zeros(3, 2), 0.5), 1)
+        >>> p = Independent(Normal(torch.zeros(2), 1.0), 1)
+        >>> vaelib.Latent(q.rsample((5,)), q, p).log_qz_x.shape
+        torch.Size([5, 3])
     """
 
     z: Tensor
@@ -58,7 +63,7 @@ class Latent:
 
     @property
     def log_qz_x(self) -> Tensor:
-        """log q(z|x) at z: [K, B], nats. Of codes whose weight is told, the weight is their q."""
+        """log q(z|x) at z, [K, B], nats. Of codes whose weight is told, the weight is their q."""
         if self.log_weight is not None and not self.z.is_floating_point():
             return self.log_weight
         return self.q.log_prob(self.z)
@@ -75,10 +80,13 @@ class Draw:
 
     Log-densities are [K, B], in nats, summed over the event and over the latents.
 
-    Args:
+    Attributes:
         x: [B, ...], the batch as the model took it.
-        z, qz_x: those of the first latent, the one whose q reads x alone.
-        log_px_z, log_pz, log_qz_x: log p(x|z), log p(z), log q(z|x).
+        z: [K, B, ...], of the first latent, the one whose q reads x alone.
+        log_px_z: log p(x|z).
+        log_pz: log p(z).
+        log_qz_x: log q(z|x).
+        qz_x: q of the first latent.
         kl_parts: the closed-form KL(q || p), [B, L]: a column a latent dimension for one flat
             latent whose KL is a sum over dimensions, else a column a layer; None where a closed
             form is missing, or is not the cost.
@@ -87,6 +95,12 @@ class Draw:
         log_weight: [K, B], what a draw counts: -log K for equal ones; exp sums to 1 over K.
         values: listed values a sample; K = S * values.
         y: the labels that were handed over.
+
+    Example:
+        >>> import torch, vaelib
+        >>> draw = vaelib.mlp_vae(2, (8,), x_shape=(4,)).draw(torch.ones(3, 4), num_samples=5)
+        >>> draw.log_w.shape, draw.kl.shape
+        (torch.Size([5, 3]), torch.Size([3]))
     """
 
     x: Tensor
@@ -106,8 +120,26 @@ class Draw:
     def of(cls, x: Tensor, px_z: Distribution, *latents: Latent, y: Tensor | None = None) -> "Draw":
         """The draw of a model that says p(x|z) and its latents, as `VAE.infer` does.
 
-        Raises ValueError, naming what came and what was expected, for shapes and dtypes that do
-        not fit together.
+        Args:
+            x: [B, ...].
+            px_z: p(x|z), of batch shape [K, B] and the event shape of one example.
+            latents: at least one, in the model's order.
+            y: the labels that were handed over.
+
+        Raises:
+            ValueError: for shapes and dtypes that do not fit together.
+
+        Example:
+            Where q is the exact posterior, every weight is p(x), here N(0, 1.5) at 2:
+
+            >>> import torch, vaelib
+            >>> from torch.distributions import Independent, Normal
+            >>> x, p = torch.tensor([[2.0]]), Independent(Normal(torch.zeros(1), 1.0), 1)
+            >>> q = Independent(Normal(x / 1.5, (1 / 3) ** 0.5), 1)
+            >>> z = q.rsample((3,))
+            >>> px_z = Independent(Normal(z, 0.5**0.5), 1)
+            >>> vaelib.Draw.of(x, px_z, vaelib.Latent(z, q, p)).log_w.T
+            tensor([[-2.4550, -2.4550, -2.4550]])
         """
         if not latents:
             raise ValueError("The model gave p(x|z) and no latent; expected at least one Latent.")
@@ -170,12 +202,12 @@ class Draw:
 
     @property
     def log_w(self) -> Tensor:
-        """Log importance weights, log p(x|z) + log p(z) - log q(z|x): [K, B], nats."""
+        """Log importance weights, log p(x|z) + log p(z) - log q(z|x); [K, B], nats."""
         return self.log_px_z + self.log_pz - self.log_qz_x
 
     @property
     def log_w_by_sample(self) -> Tensor:
-        """Each sample's own log-estimate of p(x), its listed values summed: [S, B], nats.
+        """Each sample's own log-estimate of p(x), its listed values summed; [S, B], nats.
 
         Bounds, effective sample sizes and Monte Carlo errors are computed from these S.
         """
@@ -188,7 +220,11 @@ class Draw:
 
     @property
     def kl(self) -> Tensor:
-        """Analytic KL(q(z|x) || p(z)): [B], nats. ValueError where no closed form is known."""
+        """Analytic KL(q(z|x) || p(z)), [B], nats.
+
+        Raises:
+            ValueError: where no closed form is known.
+        """
         if self.kl_parts is None:
             raise ValueError(
                 "This draw has no analytic KL, since no closed form is known for its posterior and "
@@ -198,13 +234,41 @@ class Draw:
 
     @property
     def rate(self) -> Tensor:
-        """What the code costs: the KL where it is known, else its estimate by the draws. [B]."""
+        """What the code costs, [B], nats: the KL where it is known, else its estimate by draws."""
         return self.mean(self.log_qz_x - self.log_pz) if self.kl_parts is None else self.kl
 
     @property
     def is_bound(self) -> bool:
         """Whether estimates of log p(x) from this draw are bounds, however many draws."""
         return any(latent.is_bound for latent in self.latents) or is_bound(self.px_z)
+
+
+def as_inferred(inferred: Any) -> tuple[Any, ...]:
+    """What `infer` returned, if it is p(x|z) and then latents; else a TypeError that says so."""
+    if isinstance(inferred, tuple) and len(inferred) > 1:
+        if isinstance(inferred[0], Distribution):
+            if not [part for part in inferred[1:] if not isinstance(part, Latent)]:
+                return inferred
+    parts = inferred if isinstance(inferred, tuple) else (inferred,)
+    told = ", ".join(type(part).__name__ for part in parts)
+    raise TypeError(
+        f"infer returned {told}; expected p(x|z), a distribution over x, and then a vaelib.Latent "
+        "for each layer."
+    )
+
+
+def check_count(latents: list[Latent], num_samples: int) -> None:
+    """ValueError unless each latent has as many draws as were asked for."""
+    values = math.prod([latent.values for latent in latents])
+    expected = [num_samples * values]
+    if not [latent for latent in latents if latent.is_drawn or latent.point]:
+        expected.append(values)  # all is listed: further samples add nothing
+    for latent in latents:
+        if len(latent.z) not in expected:
+            raise ValueError(
+                f"infer gave {len(latent.z)} draws for num_samples = {num_samples}; expected "
+                f"{expected[0]}" + (f", {values} listed values a sample." if values > 1 else ".")
+            )
 
 
 def latents_of(draw: Draw) -> tuple[Latent, ...]:
@@ -322,48 +386,5 @@ def _kl_by_dimension(latent: Latent) -> Tensor | None:
         return None
     return closed_form(q.base_dist, p.base_dist)
 
-
-def closed_form(q: Distribution, p: Distribution) -> Tensor | None:
-    """KL(q || p), of the batch shape; None where none is known.
-
-    By exact types, since a subclass may have a log_prob of its own.
-    """
-    kinds = type(q), type(p)
-    if kinds == (Normal, Normal):
-        var_ratio = (q.scale / p.scale).square()  # type: ignore[attr-defined]
-        shift = (q.loc - p.loc) / p.scale  # type: ignore[attr-defined]
-        return 0.5 * (var_ratio + shift.square() - 1 - var_ratio.log())
-    if kinds == (Categorical, Categorical):
-        weights = q.logits.exp()  # type: ignore[attr-defined]
-        log_ratio = q.logits - p.logits  # type: ignore[attr-defined]
-        return (weights * torch.where(weights > 0, log_ratio, 0.0)).sum(-1)
-    if kinds == (Independent, Independent):
-        if q.reinterpreted_batch_ndims != p.reinterpreted_batch_ndims:  # type: ignore[attr-defined]
-            return None
-        kl = closed_form(q.base_dist, p.base_dist)  # type: ignore[attr-defined]
-        if kl is None:
-            return None
-        return kl.sum(tuple(range(-q.reinterpreted_batch_ndims, 0)))  # type: ignore[attr-defined]
-    if kinds == (MultivariateNormal, Independent) and type(unwrap(p)) is Normal:
-        normal = unwrap(p)
-        mean, scale = normal.loc, normal.scale  # type: ignore[attr-defined]
-        whitened = q.scale_tril / scale.unsqueeze(-1)  # type: ignore[attr-defined]
-        shift = (q.loc - mean) / scale  # type: ignore[attr-defined]
-        log_det = whitened.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        size = whitened.square().sum((-2, -1)) + shift.square().sum(-1)
-        return 0.5 * (size - q.event_shape[0]) - log_det
-    name = " ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
-    try:
-        return TORCHS[name](q, p) if name in TORCHS else None
-    except NotImplementedError:  # as of two flows whose transforms differ
-        return None
-
-
-# The closed forms that torch knows, by the names of exact types: what torch.compile can look up.
-TORCHS: dict[str, Callable[[Distribution, Distribution], Tensor]] = {
-    " ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds): known
-    for kinds, known in torch.distributions.kl._KL_REGISTRY.items()
-    if Independent not in kinds
-}
 
 __all__ = ["Draw", "Latent"]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .arrays import Data, as_tensor, binarize, check_data, labels_of
+from .arrays import Data, as_tensor, binarize, check_data
+from .contract import labels_of, likelihood_of, prepared, takes_missing
 from .distributions import is_bernoulli
 from .draw import Draw, latents_of
-from .model import VAE, likelihood_of, prepared
+from .model import VAE
 from .modes import positive_int, seeded, tensor_like
 
 
@@ -23,16 +24,25 @@ from .modes import positive_int, seeded, tensor_like
 class Estimate:
     """An estimate of log p(x), in nats, and its errors.
 
-    - mean: the average over examples.
-    - stderr: its standard error over examples, sd / sqrt(N).
-    - mc_stderr: its Monte Carlo error, by the delta method; 0 where every value is listed.
-    - ess [N]: effective sample size, of num_samples.
-    - values [N]: log p(x) of each example.
-    - num_samples: samples an example; 1 where every value is listed, since that says it all.
-    - curve: the mean that the first k samples give, for k = num_samples, half of it, a quarter ...
-    - bound: whether it is a lower bound however many samples, as for a quantized code.
-    - conditional: whether it is of log p(x|y).
-    - acceptance: the share of moves that annealed chains made; None for other estimates.
+    Attributes:
+        mean: the average over examples.
+        stderr: its standard error over examples, sd / sqrt(N).
+        mc_stderr: its Monte Carlo error, by the delta method; 0 where every value is listed.
+        ess: [N], effective sample size, of num_samples.
+        values: [N], log p(x) of each example.
+        num_samples: samples an example; 1 where every value is listed, since that says it all.
+        data_seed: of the bits; None where nothing was drawn: the data were scored as they are.
+        seed: of the samples.
+        curve: the mean that the first k samples give, for k = num_samples, half of it ...
+        bound: whether it is a lower bound however many samples, as for a quantized code.
+        conditional: whether it is of log p(x|y).
+        acceptance: the share of moves that annealed chains made; None for other estimates.
+
+    Example:
+        >>> import torch, vaelib
+        >>> model = vaelib.mlp_vae(2, (8,), x_shape=(4,))
+        >>> vaelib.log_marginal(model, torch.ones(3, 4), num_samples=8)
+        log p(x) = ... nats (Monte Carlo error ...; 3 examples, binarized with seed 0; K = 8)
     """
 
     mean: float
@@ -80,10 +90,10 @@ def log_marginal(
 ) -> Estimate:
     """Importance-sampling estimate of log p(x), nats; a lower bound in expectation.
 
-    Under a Bernoulli likelihood grey pixels are drawn once, with `data_seed`, over the whole array
-    in its order, so that every model is scored on the same bits. Memory does not grow with
-    num_samples; sums are kept in float64 (Burda, Grosse & Salakhutdinov, ICLR 2016, Equation 8;
-    the error is the delta method's, Owen, Monte Carlo, 2013, Section 9.2).
+    Under a Bernoulli likelihood grey pixels are drawn once, over the whole array in its order, so
+    that every model is scored on the same bits. Memory does not grow with num_samples; sums are
+    kept in float64 (Burda, Grosse & Salakhutdinov, ICLR 2016, Equation 8; the error is the delta
+    method's, Owen, Monte Carlo, 2013, Section 9.2).
 
     Args:
         model: any model of the contract; where all its latents are listed the answer is exact.
@@ -140,9 +150,13 @@ def log_marginal(
 class Scored:
     """Data as a model is scored on them, and what the model says of the first example.
 
-    - x [N, ...]: bits drawn, all checked; data_seed: of those bits, None where none were drawn.
-    - y [N, ...]: the labels of a model of p(x|y), else None.
-    - px_z: p(x|z), of two examples, which tells the likelihood; first: the draw of the first one.
+    Attributes:
+        x: [N, ...], bits drawn, all checked.
+        y: [N, ...], the labels of a model of p(x|y), else None.
+        data_seed: of the bits, None where none were drawn.
+        px_z: p(x|z), of two examples, which tells the likelihood.
+        first: the draw of the first example.
+        bound: whether its estimates are bounds.
     """
 
     x: Tensor
@@ -183,7 +197,7 @@ def scored(model: nn.Module, data: Data, y: Any = None, data_seed: int = 0) -> S
     y = labels_of(model, data, y)
     x = as_tensor(data)
     px_z = likelihood_of(model, x, y)
-    missing = getattr(model, "missing", False)
+    missing = takes_missing(model)
     check_data(x, px_z, missing=missing)
     bits = is_bernoulli(px_z)
     if bits:

@@ -26,7 +26,7 @@ from .metrics import (
     nearest_neighbours,
     precision_recall,
 )
-from .modes import seeded
+from .modes import said, seeded
 from .scores import Report, Score
 
 P = ParamSpec("P")
@@ -47,23 +47,32 @@ def report(
     """Measure a model: likelihood, information, samples and codes.
 
     A minute or two for the book's small models on MNIST. What cannot be measured of this model is
-    a sentence in the report's `warnings`, and the rest goes on.
+    a sentence in the report's ``warnings``, and the rest goes on.
 
     Args:
         model: any model of the contract.
-        train, test: Images, or arrays [N, ...] without labels, which leave the codes unscored.
-            Likelihood and information are those of test, all of it. A model of p(x|y) is handed
-            their labels.
+        train: Images, or an array [N, ...] without labels, which leaves the codes unscored. A model
+            of p(x|y) is handed the labels.
+        test: likewise. Likelihood and information are those of test, all of it.
         num_samples: importance samples an image.
         ais_images: how many images of test annealed importance sampling looks at, as a second
             opinion; 0 for none.
         features: the network in whose features samples are compared: 10,000 of them, or as many
-            as test has. By default the shipped DigitNet, where it gets nine labels of ten in test
-            right.
-        data_seed, seed: of the bits, and of all that is drawn.
+            as test has. By default the shipped `evaluate.DigitNet`, where it gets nine labels of
+            ten in test right.
+        data_seed: of the bits.
+        seed: of all else that is drawn.
 
     Raises:
-        ValueError: as `log_marginal` does; likewise TypeError.
+        ValueError: as `log_marginal` does.
+        TypeError: likewise.
+
+    Example:
+        >>> import torch, vaelib
+        >>> model, x = vaelib.mlp_vae(2, (8,), x_shape=(4,)), torch.ones(20, 4)
+        >>> found = vaelib.report(model, x, x, num_samples=10, ais_images=0)
+        >>> found["nll"].unit, found["bits_per_dim"].unit
+        ('nats', 'bits')
     """
     started = time.perf_counter()
     data = scored(model, test, data_seed=data_seed)
@@ -100,8 +109,7 @@ def _tried(else_say: str, section: Callable[P, Section], *args: P.args, **kw: P.
     try:
         return section(*args, **kw)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        return [], [f"{else_say}: {reason.rstrip('.')}."]
+        return [], [f"{else_say}: {said(error).rstrip('.')}."]
 
 
 def _likelihood(data: Scored, found: Estimate, info: Information) -> Section:
@@ -193,9 +201,21 @@ def _of_code(model: nn.Module, data: Scored) -> str:
 def sample_scores(
     real: Tensor, fake: Tensor, network: DigitNet
 ) -> dict[str, tuple[float, float | None]]:
-    """Frechet and kernel distance, precision, recall, density and coverage, with their errors.
+    """All that compares samples with data, each a value and, where it has one, its error.
 
-    real, fake: images [N, 1, 28, 28] of one kind: both bits, or both grey.
+    Args:
+        real: images [N, 1, 28, 28], bits or grey.
+        fake: samples of the same kind.
+        network: in whose features they are compared.
+
+    Returns:
+        Frechet and kernel distance, precision, recall, density and coverage, by name.
+
+    Example:
+        >>> import torch, vaelib
+        >>> real, fake = torch.rand(2, 40, 1, 28, 28)
+        >>> list(vaelib.evaluate.sample_scores(real, fake, vaelib.evaluate.DigitNet()))
+        ['frechet', 'kernel_distance', 'precision', 'recall', 'density', 'coverage']
     """
     a, b = network.features(real), network.features(fake)
     found: dict[str, tuple[float, float | None]] = {

@@ -17,10 +17,11 @@ import traitlets
 from torch import Tensor, nn
 
 from .arrays import Data, Images, as_tensor, scale_pixels
+from .contract import likelihood_of
 from .distributions import is_bernoulli
 from .estimates import dream, why_not_flat
 from .information import encoded
-from .model import VAE, likelihood_of
+from .model import VAE
 from .modes import in_eval_mode, tensor_like
 from .nets import Flatten, ResidualBlock
 from .plots import CLASS_COLORS
@@ -167,11 +168,17 @@ def _refusal(module: nn.Module) -> ValueError:
 
 
 class Explorer(Widget):
-    """The widget that `explore` makes. `z` and `drawing` follow the reader's hand in a live kernel.
+    """The widget that `vaelib.explore` makes; it follows the reader's hand in a live kernel.
 
-    - z: the latent point, a list of latent_dim floats; set it to move the pad.
-    - image: the mean of p(x|z) there, [C, H, W].
-    - drawn: what was drawn, [1, 1, H, W] in [0, 1], or None.
+    Attributes:
+        z: the latent point, a list of latent_dim floats; set it to move the pad.
+
+    Example:
+        >>> import vaelib
+        >>> widget = vaelib.explore(vaelib.mlp_vae(2, (8,)))
+        >>> widget.z = [1.0, -0.5]
+        >>> widget.image.shape
+        torch.Size([1, 28, 28])
     """
 
     PLACE = "z"
@@ -191,7 +198,7 @@ class Explorer(Widget):
 
     @property
     def image(self) -> Tensor:
-        """The mean of p(x|z) at the pad's z: [C, H, W]."""
+        """The mean of p(x|z) at the pad's z, [C, H, W]."""
         with torch.no_grad(), in_eval_mode(self.model):
             return self.model.decode(tensor_like(self.model).new_tensor([self.z])).mean[0]
 
@@ -224,17 +231,25 @@ def explore(
 ) -> Explorer:
     """A pad over two latents and the image decoded there, live in Jupyter, Colab and the page.
 
-    - axes: which two latents the pad moves; up to eight others have sliders.
-    - points: Images whose codes are dots on the pad, coloured by class.
-    - draw: a canvas whose strokes are encoded, placed on the pad with the posterior's ellipse, and
-      reconstructed, with the rate and distortion of the drawing; for Bernoulli models of one
-      channel, with a standard normal prior.
-    - interpolate: two pins, and a slider along the line between them.
-    - replay: pictures [T, H, W] or [T, C, H, W], such as a latent grid an epoch, with a slider.
+    Args:
+        model: a `VAE` of one flat latent, of networks that the page can run.
+        axes: which two latents the pad moves; up to eight others have sliders.
+        points: Images whose codes are dots on the pad, coloured by class.
+        draw: a canvas whose strokes are encoded, placed on the pad with the posterior's ellipse,
+            and reconstructed, with the rate and distortion of the drawing; for Bernoulli models of
+            one channel, with a standard normal prior.
+        interpolate: two pins, and a slider along the line between them.
+        replay: pictures [T, H, W] or [T, C, H, W], such as a latent grid an epoch, with a slider.
 
-    Raises ValueError for a model that is not of one flat latent, or whose image is neither its
-    decoder's output nor the sigmoid of that, for modules that explore.js does not run, and for axes
-    that are not two latents.
+    Raises:
+        ValueError: for a model that is not of one flat latent, or whose image is neither its
+            decoder's output nor the sigmoid of that, for modules that the page does not run, and
+            for axes that are not two latents.
+        TypeError: for points without labels.
+
+    Example:
+        >>> import vaelib
+        >>> widget = vaelib.explore(vaelib.mlp_vae(2, (8,)), interpolate=True)
     """
     net, latent_dim = _decoder(model)
     axes = tuple(map(operator.index, axes))  # type: ignore[assignment]

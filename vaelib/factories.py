@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import ParamSpec
+from typing import Literal, ParamSpec
 
 from torch import nn
 from torch.distributions import Distribution
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from .likelihoods import bernoulli
 from .model import VAE, Likelihood
 from .modes import positive_int
-from .nets import Flatten, conv_decoder, conv_encoder, mlp
+from .nets import Activation, Flatten, conv_decoder, conv_encoder, mlp
 from .posteriors import Posterior, normal, num_parameters
 
 P = ParamSpec("P")
@@ -48,8 +48,8 @@ def mlp_vae(
     hidden: Sequence[int] = (400,),
     *,
     x_shape: Sequence[int] = (1, 28, 28),
-    activation: str = "relu",
-    norm: str | None = None,
+    activation: Activation = "relu",
+    norm: Literal["layer"] | None = None,
     likelihood: Likelihood = bernoulli,
     posterior: Posterior = normal,
     prior: Distribution | nn.Module | None = None,
@@ -60,8 +60,11 @@ def mlp_vae(
         latent_dim: L, the size of z.
         hidden: the encoder's hidden sizes, from x to z.
         x_shape: the shape of one example.
-        activation, norm: those of `vaelib.nets.mlp`.
-        likelihood, posterior, prior: as `VAE` takes them.
+        activation: as in `nets.mlp`.
+        norm: as in `nets.mlp`.
+        likelihood: as in `VAE`.
+        posterior: as in `VAE`.
+        prior: as in `VAE`.
 
     Raises:
         ValueError: for sizes that are not positive whole numbers, and names that are not known.
@@ -92,23 +95,32 @@ def conv_vae(
     *,
     blocks: int = 0,
     x_shape: Sequence[int] = (1, 28, 28),
-    activation: str = "silu",
+    activation: Activation = "silu",
     likelihood: Likelihood = bernoulli,
     posterior: Posterior = normal,
     prior: Distribution | nn.Module | None = None,
 ) -> VAE:
-    """A VAE whose encoder and decoder are convolutional, mirrored; x_shape is (C, H, W).
+    """A VAE whose encoder and decoder are convolutional, mirrored.
 
     Args:
         latent_dim: L, the size of z.
         channels: of the encoder's stages, each half as high and wide as the one before.
         blocks: residual blocks a stage.
-        x_shape: the shape of one example.
-        activation: as in `vaelib.nets.mlp`.
-        likelihood, posterior, prior: as `VAE` takes them.
+        x_shape: the shape of one example, (C, H, W).
+        activation: as in `nets.mlp`.
+        likelihood: as in `VAE`.
+        posterior: as in `VAE`.
+        prior: as in `VAE`.
 
     Raises:
-        ValueError: as `vaelib.nets.conv_encoder` does.
+        ValueError: as `nets.conv_encoder` does.
+
+    Example:
+        >>> import vaelib
+        >>> logistic = vaelib.likelihoods.discretized_logistic()
+        >>> model = vaelib.conv_vae(2, (8,), x_shape=(3, 8, 8), likelihood=logistic)
+        >>> model.sample(5).shape
+        torch.Size([5, 3, 8, 8])
     """
     latent_dim = positive_int("latent_dim", latent_dim)
     x_shape, channels = tuple(x_shape), tuple(channels)

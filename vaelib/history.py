@@ -22,18 +22,28 @@ APART = ("terms", "ema")  # no list of an entry an epoch
 class History:
     """What a run measured, an entry an epoch; means are over the epoch, while weights moved.
 
-    - epoch, step: epochs and updates done by then.
-    - train: the mean objective, nats an example. `loss` is its negative.
-    - elbo, rate, distortion: the mean ELBO and its two parts, nats an example, whatever the
-      objective: elbo = -(rate + distortion).
-    - grad_norm: the mean norm of the gradient, before clipping.
-    - lr: the learning rate of the last step.
-    - skipped: updates left out, for a gradient that was not finite or above `skip`.
-    - seconds, examples_per_second: the time of the epoch, validation excluded.
-    - validation: the mean objective on the validation data (empty without them).
-    - terms: of an objective that returns {term: [B]}, the mean of each, by its name.
-    - ema: the averaged weights, a state dict (None without `ema`):
-      `model.load_state_dict(history.ema)` puts them into the model.
+    Attributes:
+        epoch: epochs done by then.
+        step: updates done by then.
+        train: the mean objective, nats an example.
+        elbo: the mean ELBO, -(rate + distortion), nats an example, whatever the objective.
+        rate: the mean rate, nats an example.
+        distortion: the mean distortion, nats an example.
+        grad_norm: the mean norm of the gradient, before clipping.
+        lr: the learning rate of the last step.
+        skipped: updates left out, for a gradient that was not finite or above ``skip``.
+        seconds: the time of the epoch, validation excluded.
+        examples_per_second: likewise.
+        validation: the mean objective on the validation data (empty without them).
+        terms: of an objective that returns {term: [B]}, the mean of each, by its name.
+        ema: the averaged weights, for ``model.load_state_dict`` (None without ``ema``).
+
+    Example:
+        >>> import torch, vaelib
+        >>> model = vaelib.mlp_vae(2, (8,), x_shape=(4,))
+        >>> history = vaelib.fit(model, torch.ones(32, 4), epochs=2, batch_size=8)
+        >>> history.epoch, history.step
+        ([1, 2], [4, 8])
     """
 
     epoch: list[int] = field(default_factory=list)
@@ -53,7 +63,7 @@ class History:
 
     @property
     def loss(self) -> list[float]:
-        """What was minimised: -train."""
+        """What was minimised, -train."""
         return [-value for value in self.train]
 
     def columns(self) -> dict[str, list[Any]]:
@@ -76,7 +86,11 @@ class History:
                 getattr(self, name).extend(values)
 
     def to_frame(self) -> "DataFrame":
-        """The lists as columns of a pandas DataFrame. ImportError where pandas is not installed."""
+        """The lists as columns of a pandas DataFrame.
+
+        Raises:
+            ImportError: where pandas is not installed.
+        """
         try:
             from pandas import DataFrame
         except ImportError as error:
@@ -95,7 +109,11 @@ class History:
             rows.writerows(zip(*columns.values()))
 
     def to_tensorboard(self, folder: str | Path) -> None:
-        """Write the lists as TensorBoard scalars. ImportError where it is not installed."""
+        """Write the lists as TensorBoard scalars.
+
+        Raises:
+            ImportError: where TensorBoard is not installed.
+        """
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -109,7 +127,11 @@ class History:
                     writer.add_scalar(name, value, step)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the objective against the epoch, on training and validation data; nats."""
+        """Draw the objective against the epoch, on training and validation data; nats.
+
+        Args:
+            ax: where to; a new figure's without it.
+        """
         from .plots import COLORS, WIDTH
 
         if ax is None:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
-from .arrays import Data, as_tensor, labels_of
+from .arrays import Data, as_tensor
+from .contract import labels_of, prepared
 from .distributions import unwrap
 from .draw import Draw, latents_of
 from .estimates import Scored, scored, standard_error
-from .model import VAE, prepared
+from .model import VAE
 from .modes import positive_int, seeded
 
 
@@ -25,12 +26,19 @@ class Information:
 
     All in nats, averages over examples.
 
-    - rate: E KL(q(z|x) || p(z)); distortion: -E log p(x|z); with their standard errors.
-    - mutual_information: between x and z under q, a bracket (low, high), and the standard error of
-      its low end. marginal_kl: KL(q(z) || p(z)), a bracket. None where `notes` say why.
-    - kl_parts: the rate of each latent dimension (or layer), where the KL is analytic.
-    - active_units: the numbers of the model's code that vary, see `active_units`.
-    - notes: a sentence on each thing that this model does not have.
+    Attributes:
+        rate: E KL(q(z|x) || p(z)).
+        rate_stderr: its standard error.
+        distortion: -E log p(x|z).
+        distortion_stderr: its standard error.
+        elbo_stderr: the standard error of the ELBO.
+        mutual_information: between x and z under q, a bracket (low, high); None where `notes` say
+            why.
+        mutual_information_stderr: the standard error of its low end.
+        marginal_kl: KL(q(z) || p(z)), a bracket; None likewise.
+        kl_parts: the rate of each latent dimension (or layer), where the KL is analytic.
+        active_units: the numbers of the model's code that vary, see `vaelib.evaluate.active_units`.
+        notes: a sentence on each thing that this model does not have.
     """
 
     rate: float
@@ -61,25 +69,35 @@ def information(
     seed: int = 0,
     y: Any = None,
 ) -> Information:
-    """Rate, distortion, and how much z tells about x: nats, over x [N, ...].
+    """Rate, distortion, and how much z tells about x: nats.
 
     The aggregate posterior q(z) is unknown; the mixture of the N posteriors stands in for it, at
-    one z for each of the first `queries` examples. With the example's own posterior in the mixture
+    one z for each of the first examples. With the example's own posterior in the mixture
     the mutual information comes out low, and never above log N; without it, high; and the rate
-    caps both (Hoffman & Johnson, 2016, http://approximateinference.org/accepted/HoffmanJohnson2016.pdf;
-    the brackets: Poole et al., ICML 2019, https://arxiv.org/abs/1905.06922, Section 2).
+    caps both (Hoffman & Johnson, 2016,
+    http://approximateinference.org/accepted/HoffmanJohnson2016.pdf; the brackets: Poole et al.,
+    ICML 2019, https://arxiv.org/abs/1905.06922, Section 2).
 
     Args:
         model: any model of the contract; one of several latents, of a point or of p(x|y) has no
-            such mixture, and says so in `notes`.
-        x: [N, ...]; grey pixels are drawn with `data_seed` where the likelihood is Bernoulli.
+            such mixture, and says so in ``notes``.
+        x: [N, ...]; grey pixels are drawn where the likelihood is Bernoulli.
         num_samples: samples an example, for what has no closed form.
         queries: how many z are looked up in the mixture.
-        data_seed, seed: of the bits, and of the samples.
+        data_seed: of the bits.
+        seed: of the samples.
         y: labels [N, ...], if not in x, for a model of p(x|y).
 
     Raises:
-        ValueError: as `log_marginal` does.
+        ValueError: as `vaelib.log_marginal` does.
+
+    Example:
+        >>> import torch, vaelib
+        >>> model = vaelib.mlp_vae(2, (8,), x_shape=(4,))
+        >>> found = vaelib.evaluate.information(model, torch.ones(20, 4))
+        >>> low, high = found.mutual_information  # of twenty examples that are the same
+        >>> round(low, 3)
+        0.0
     """
     num_samples, queries = (
         positive_int("num_samples", num_samples),
@@ -168,11 +186,22 @@ def _log_q(posteriors: list[Distribution], z: Tensor) -> Tensor | None:
 
 @torch.no_grad()
 def active_units(model: nn.Module, x: Data, threshold: float = 0.01, y: Any = None) -> int:
-    """How many numbers of the model's code vary over x by more than `threshold`.
+    """How many numbers of the model's code vary over x.
 
-    The variance over examples of E[z_d | x], in units of z (Burda, Grosse & Salakhutdinov, ICLR
+    By the variance over examples of E[z_d | x], in units of z (Burda, Grosse & Salakhutdinov, ICLR
     2016, Section 5.3, https://arxiv.org/abs/1509.00519); of a categorical code, of each value's
     probability.
+
+    Args:
+        model: any model of the contract.
+        x: [N, ...].
+        threshold: the variance that a number must exceed.
+        y: labels [N, ...], if not in x, for a model of p(x|y).
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.evaluate.active_units(vaelib.mlp_vae(2, (8,), x_shape=(4,)), torch.ones(20, 4))
+        0
     """
     return _num_varying(encoded(model, x, y), threshold)
 
@@ -185,7 +214,7 @@ def _num_varying(codes: Tensor, threshold: float = 0.01) -> int:
 def encoded(model: nn.Module, x: Data, y: Any = None) -> Tensor:
     """The model's code of x, [N, D], in eval mode and a batch at a time; x may be grey.
 
-    Of the latent that the model names, `model.code` (the first by default), the means of q; of a
+    Of the latent that the model names, ``model.code`` (the first by default), the means of q; of a
     categorical one its probabilities; of one that has neither, such as a point, z itself. The
     random state is left as it was.
 
@@ -193,6 +222,11 @@ def encoded(model: nn.Module, x: Data, y: Any = None) -> Tensor:
         model: any model of the contract.
         x: [N, ...].
         y: labels [N, ...], if not in x, for a model of p(x|y).
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.evaluate.encoded(vaelib.mlp_vae(2, (8,), x_shape=(4,)), torch.rand(20, 4)).shape
+        torch.Size([20, 2])
     """
     y, x = labels_of(model, x, y), as_tensor(x)
     place, codes = getattr(model, "code", 0), []
@@ -242,10 +276,21 @@ def _of_posterior(q: Distribution) -> Tensor | None:
 
 
 def coverage(qz_x: Distribution, z: Tensor, level: float = 0.9) -> Tensor:
-    """How often z lies in the central interval of q, [D]: `level`, where q is the posterior.
+    """How often z lies in the central interval of q, [D]: the level, where q is the posterior.
 
-    z: [S, B, D], draws from the exact posterior of each example; qz_x: of batch shape [B], with
-    independent dimensions whose `icdf` torch knows, such as a diagonal Gaussian.
+    Args:
+        qz_x: of batch shape [B], with independent dimensions whose ``icdf`` torch knows, such as a
+            diagonal Gaussian.
+        z: [S, B, D], draws from the exact posterior of each example.
+        level: the probability of the interval under q.
+
+    Example:
+        >>> import torch, vaelib
+        >>> from torch.distributions import Normal
+        >>> quantiles = torch.linspace(0.005, 0.995, 100).view(100, 1, 1)
+        >>> z = Normal(0.0, 1.0).icdf(quantiles)  # of a posterior twice as wide as q
+        >>> vaelib.evaluate.coverage(Normal(torch.zeros(1, 1), 0.5), z, level=0.9)
+        tensor([0.5800])
     """
     tail = torch.full((), (1 - level) / 2, dtype=z.dtype, device=z.device)
     q = unwrap(qz_x)

@@ -30,8 +30,25 @@ Model = TypeVar("Model", bound=nn.Module)
 def save(model: nn.Module, path: str | Path) -> None:
     """Write a model's weights and, where a vaelib factory made it, its architecture.
 
-    The file is written beside `path` and then renamed, so a cut or a full disk leaves the old one
-    untouched. Raises OSError where it cannot be written.
+    The file is written beside the path and then renamed, so a cut or a full disk leaves the old one
+    untouched.
+
+    Args:
+        model: any module; `load` rebuilds what the factories made.
+        path: such as "first.safetensors".
+
+    Raises:
+        OSError: where it cannot be written.
+        TypeError: for what is no model.
+
+    Example:
+        >>> import tempfile, torch, vaelib
+        >>> model = vaelib.mlp_vae(2, (8,), x_shape=(4,))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     vaelib.save(model, f"{folder}/first.safetensors")
+        ...     again = vaelib.load(f"{folder}/first.safetensors")
+        >>> torch.equal(again.decoder[0].weight, model.decoder[0].weight)
+        True
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"save got a {type(model).__name__}; expected a model, then a path.")
@@ -43,12 +60,25 @@ def load(path: str | Path, into: None = None) -> VAE: ...
 @overload
 def load(path: str | Path, into: Model) -> Model: ...
 def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
-    """Read what `save` wrote: a new model, or `into` filled with the weights.
+    """Read what `save` wrote: a new model, or one of yours filled with the weights; in eval mode.
 
-    `load(path)` rebuilds what vaelib's factories made, of vaelib's likelihoods, posteriors and
-    priors, on the CPU and in eval mode. A model of your own parts needs `into`, whose names and
-    shapes must match. Raises OSError for a missing file, ValueError for a damaged or foreign one;
-    then nothing is changed.
+    Args:
+        path: of the file.
+        into: a model of your own parts, whose names and shapes must match. Without it, what
+            vaelib's factories made is rebuilt, of vaelib's likelihoods, posteriors and priors, on
+            the CPU.
+
+    Raises:
+        OSError: for a missing file.
+        ValueError: for a damaged or foreign one; then nothing is changed.
+
+    Example:
+        >>> import tempfile, torch, vaelib
+        >>> def own():
+        ...     return vaelib.VAE(torch.nn.Linear(4, 4), torch.nn.Linear(2, 4), latent_dim=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     vaelib.save(own(), f"{folder}/own.safetensors")
+        ...     model = vaelib.load(f"{folder}/own.safetensors", into=own())
     """
     tensors, description = read_tensors(path)
     if "architecture" not in description:

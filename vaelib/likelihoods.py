@@ -17,15 +17,32 @@ from .distributions import ContinuousBernoulli, DiscretizedLogistic, Discretized
 
 
 def bernoulli(logits: Tensor) -> Bernoulli:
-    """Bernoulli likelihood of binary pixels, from logits of any shape.
+    """Bernoulli likelihood of binary pixels.
 
-    Its data are 0 or 1. Grey pixels are chances of ink: draw them with `vaelib.data.binarize`.
+    Its data are 0 or 1. Grey pixels are chances of ink: draw them with `data.binarize`.
+
+    Args:
+        logits: of any shape.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.bernoulli(torch.zeros(2)).log_prob(torch.tensor([0.0, 1.0]))
+        tensor([-0.6931, -0.6931])
     """
     return Bernoulli(logits=logits, validate_args=False)
 
 
 def continuous_bernoulli(logits: Tensor) -> ContinuousBernoulli:
-    """A density over grey values in [0, 1], from logits of any shape: see ContinuousBernoulli."""
+    """A density over grey values in [0, 1]: see `vaelib.distributions.ContinuousBernoulli`.
+
+    Args:
+        logits: of any shape.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.likelihoods.continuous_bernoulli(torch.tensor([-2.0, 0.0, 2.0])).mean
+        tensor([0.3435, 0.5000, 0.6565])
+    """
     return ContinuousBernoulli(logits)
 
 
@@ -33,9 +50,20 @@ def continuous_bernoulli(logits: Tensor) -> ContinuousBernoulli:
 class gaussian:
     """Gaussian likelihood N(mu, scale^2) of real-valued x with one fixed standard deviation.
 
-    `gaussian(scale)` is a callable: it maps means of any shape to a Normal of that shape. Its
-    log-density is -|x - mu|^2 / (2 scale^2) minus a constant, so squared error is its negative
-    log-likelihood at a fixed scale only. Raises ValueError unless scale is positive and finite.
+    It is called with means of any shape and gives a Normal of that shape. Its log-density is
+    ``-|x - mu|^2 / (2 scale^2)`` minus a constant, so squared error is its negative
+    log-likelihood at a fixed scale only.
+
+    Args:
+        scale: the deviation, in units of x.
+
+    Raises:
+        ValueError: unless scale is positive and finite.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.gaussian(0.1)(torch.zeros(3))
+        Normal(loc: torch.Size([3]), scale: torch.Size([3]))
     """
 
     scale: float = 1.0
@@ -52,8 +80,19 @@ class pixel_gaussian:
     """Gaussian likelihood whose decoder gives each value of x its own mean and log-deviation.
 
     Parameters [..., 2C, H, W], means first. Without a least deviation the density of a pixel that
-    never changes has no bound, and training follows it there: min_scale, in units of x, is
-    a step of an 8-bit pixel by default.
+    never changes has no bound, and training follows it there.
+
+    Args:
+        min_scale: the least deviation, in units of x; a step of an 8-bit pixel by default.
+
+    Raises:
+        ValueError: unless min_scale is positive and finite.
+
+    Example:
+        >>> import torch, vaelib
+        >>> likelihood = vaelib.likelihoods.pixel_gaussian(min_scale=0.01)
+        >>> likelihood(torch.zeros(6, 8, 8)).batch_shape
+        torch.Size([3, 8, 8])
     """
 
     min_scale: float = 1 / 255
@@ -73,7 +112,17 @@ class pixel_gaussian:
 class LearnedGaussian(nn.Module):
     """Gaussian likelihood with one deviation for all of x (or each channel), learnt by gradient.
 
-    Parameter `log_scale`: [] or [channels, 1, 1].
+    Args:
+        channels: of x, for a deviation each.
+
+    Attributes:
+        log_scale: the parameter, [] or [channels, 1, 1].
+
+    Example:
+        >>> import torch, vaelib
+        >>> likelihood = vaelib.likelihoods.LearnedGaussian(channels=3)
+        >>> likelihood(torch.zeros(3, 8, 8)).batch_shape, likelihood.log_scale.shape
+        (torch.Size([3, 8, 8]), torch.Size([3, 1, 1]))
     """
 
     def __init__(self, channels: int | None = None) -> None:
@@ -89,9 +138,22 @@ class OptimalGaussian(nn.Module):
     """Gaussian likelihood whose deviation is the best one for the batch: sigma-VAE.
 
     In training log_prob(x) uses the root mean squared error of its own batch, which maximises it,
-    so the scale needs no learning rate. In eval mode the deviation is `scale`, [], an average over
-    the training batches: test data never choose their own (Rybkin, Daniilidis & Levine, ICML 2021,
+    so the scale needs no learning rate. In eval mode it is an average over the training batches:
+    test data never choose their own (Rybkin, Daniilidis & Levine, ICML 2021,
     https://arxiv.org/abs/2006.13202, Equation 6).
+
+    Args:
+        momentum: the weight of a batch in that average.
+
+    Attributes:
+        scale: [], the average, a buffer.
+
+    Example:
+        >>> import torch, vaelib
+        >>> likelihood = vaelib.likelihoods.OptimalGaussian(momentum=1.0)
+        >>> _ = likelihood(torch.zeros(4)).log_prob(torch.tensor([3.0, -3.0, 3.0, -3.0]))
+        >>> likelihood.scale
+        tensor(3.)
     """
 
     scale: Tensor
@@ -124,9 +186,18 @@ class _BestNormal(Normal):
 
 @dataclass(frozen=True)
 class discretized_logistic:
-    """DiscretizedLogistic for 8-bit pixels; the decoder gives each value its loc and log-scale.
+    """8-bit pixels: `vaelib.distributions.DiscretizedLogistic`, its loc and log-scale decoded.
 
     Parameters [..., 2C, H, W], locs first. Zeros mean the middle of the range, and e^-2 of it.
+
+    Args:
+        bins: how many values a pixel has.
+
+    Example:
+        >>> import torch, vaelib
+        >>> likelihood = vaelib.likelihoods.discretized_logistic()
+        >>> likelihood.num_channels(3), likelihood(torch.zeros(6, 8, 8)).batch_shape
+        (6, torch.Size([3, 8, 8]))
     """
 
     bins: int = 256
@@ -140,9 +211,21 @@ class discretized_logistic:
 
 
 class LearnedLogistic(nn.Module):
-    """DiscretizedLogistic with one scale for all of x (or each channel), learnt by gradient.
+    """8-bit pixels: a discretized logistic with one scale for all of x (or each channel), learnt.
 
-    The decoder gives locs only, as for `gaussian`. Parameter `log_scale`: [] or [channels, 1, 1].
+    The decoder gives locs only, as for `vaelib.gaussian`.
+
+    Args:
+        channels: of x, for a scale each.
+        bins: how many values a pixel has.
+
+    Attributes:
+        log_scale: the parameter, [] or [channels, 1, 1].
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.likelihoods.LearnedLogistic()(torch.zeros(3, 8, 8)).batch_shape
+        torch.Size([3, 8, 8])
     """
 
     def __init__(self, channels: int | None = None, bins: int = 256) -> None:
@@ -156,10 +239,24 @@ class LearnedLogistic(nn.Module):
 
 @dataclass(frozen=True)
 class logistic_mixture:
-    """DiscretizedLogisticMixture; for three channels coupled ones, else a mixture for each value.
+    """8-bit pixels: `vaelib.distributions.DiscretizedLogisticMixture`, coupled for colour.
 
     Parameters [..., 10 M, H, W] for three channels: M logits, 3 M locs, 3 M log-scales and 3 M
-    couplings; else [..., 3 C M, H, W].
+    couplings; else [..., 3 C M, H, W], a mixture for each value.
+
+    Args:
+        num_components: M.
+        bins: how many values a pixel has.
+
+    Raises:
+        ValueError: unless num_components is a whole number of at least 1, and for parameters of
+            another shape.
+
+    Example:
+        >>> import torch, vaelib
+        >>> likelihood = vaelib.likelihoods.logistic_mixture(num_components=5)
+        >>> likelihood.num_channels(3), likelihood(torch.zeros(50, 8, 8)).event_shape
+        (50, torch.Size([3, 8, 8]))
     """
 
     num_components: int = 5

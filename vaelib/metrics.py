@@ -18,8 +18,13 @@ from .modes import tensor_like
 class DigitNet(nn.Module):
     """A small convolutional classifier of digits: [N, 1, 28, 28] -> logits [N, 10].
 
-    `features` are the 64 numbers before the last layer, scaled to mean variance one on MNIST's
+    Its features are the 64 numbers before the last layer, scaled to mean variance one on MNIST's
     training images. Trained on MNIST as it is and with its pixels drawn, since models draw theirs.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.evaluate.DigitNet().features(torch.zeros(3, 1, 28, 28)).shape
+        torch.Size([3, 64])
     """
 
     def __init__(self) -> None:
@@ -55,7 +60,18 @@ class DigitNet(nn.Module):
 
 
 def digit_net() -> DigitNet:
-    """The trained DigitNet that the repository ships, in eval mode; OSError where it is not."""
+    """The trained DigitNet that the repository ships, in eval mode.
+
+    Raises:
+        OSError: where it is not.
+
+    Example:
+        >>> import vaelib
+        >>> _, test = vaelib.data.mnist()
+        >>> network = vaelib.evaluate.digit_net()
+        >>> network.accuracy(test.x[:1000], test.y[:1000]) > 0.95
+        True
+    """
     from .io import load
 
     folder = find("weights")
@@ -70,11 +86,24 @@ def digit_net() -> DigitNet:
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Squared Frechet distance of the Gaussians fitted to features a [N, D] and b [M, D].
+    """Squared Frechet distance of the Gaussians fitted to two clouds of features.
 
-    |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), in float64. It is biased upwards by
-    about 1 / N: compare at equal N only (Dowson & Landau, 1982; Heusel et al., NeurIPS 2017,
-    https://arxiv.org/abs/1706.08500, who use the features of another network).
+    ``|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2)``, in float64. It is biased
+    upwards by about 1 / N: compare at equal N only (Dowson & Landau, 1982; Heusel et al., NeurIPS
+    2017, https://arxiv.org/abs/1706.08500, who use the features of another network).
+
+    Args:
+        a: features [N, D].
+        b: features [M, D].
+
+    Raises:
+        ValueError: for other shapes, and fewer than two of each.
+
+    Example:
+        >>> import torch, vaelib
+        >>> a = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+        >>> round(vaelib.evaluate.frechet_distance(a, a + 3), 4)
+        18.0
     """
     a, b = _features(a, b, at_least=2)
     root = _root(a.T.cov())
@@ -84,10 +113,24 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def kernel_distance(a: Tensor, b: Tensor, blocks: int = 10) -> tuple[float, float]:
-    """Squared maximum mean discrepancy of features a [N, D] and b [M, D], and its standard error.
+    """Squared maximum mean discrepancy of two clouds of features, and its standard error.
 
-    Kernel (x . y / D + 1)^3, unbiased, so it may fall below 0; the mean over `blocks` of rows
-    that share none (Binkowski et al., ICLR 2018, https://arxiv.org/abs/1801.01401, Section 3).
+    Kernel (x . y / D + 1)^3, unbiased, so it may fall below 0 (Binkowski et al., ICLR 2018,
+    https://arxiv.org/abs/1801.01401, Section 3).
+
+    Args:
+        a: features [N, D].
+        b: features [M, D].
+        blocks: of rows that share none, over which it is a mean.
+
+    Raises:
+        ValueError: for other shapes, and fewer than two rows a block.
+
+    Example:
+        >>> import torch, vaelib
+        >>> zeros, ones = torch.zeros(20, 2), torch.ones(20, 2)
+        >>> vaelib.evaluate.kernel_distance(zeros, ones)  # 1 + (1 + 1)^3 - 2
+        (7.0, 0.0)
     """
     a, b = _features(a, b, at_least=2 * blocks)
     values = torch.stack(
@@ -105,15 +148,27 @@ def _mmd(a: Tensor, b: Tensor) -> Tensor:
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
-    """Precision, recall, density and coverage of features `fake` [M, D] against `real` [N, D].
+    """Precision, recall, density and coverage of samples against data.
 
-    A ball reaches from each point to its k-th neighbour of the same kind.
+    A ball reaches from each point to its k-th neighbour of the same kind. Precision is the share of
+    fakes in some real ball, recall that of reals in some fake ball (Kynkaanniemi et al., NeurIPS
+    2019, https://arxiv.org/abs/1904.06991, Equation 2). Density counts the real balls around a
+    fake, over k, which one outlier cannot fill; coverage is the share of real balls with a fake in
+    them (Naeem et al., ICML 2020, https://arxiv.org/abs/2002.09797, Equations 3 and 4).
 
-    - precision: the share of fakes in some real ball; recall: of reals in some fake ball
-      (Kynkaanniemi et al., NeurIPS 2019, https://arxiv.org/abs/1904.06991, Equation 2).
-    - density: the real balls around a fake, over k, which one outlier cannot fill; coverage: the
-      share of real balls with a fake in them (Naeem et al., ICML 2020,
-      https://arxiv.org/abs/2002.09797, Equations 3 and 4).
+    Args:
+        real: features [N, D].
+        fake: features [M, D].
+        k: which neighbour.
+
+    Raises:
+        ValueError: for other shapes, and no more than k of each.
+
+    Example:
+        >>> import torch, vaelib
+        >>> real = torch.arange(10.0).view(10, 1)
+        >>> vaelib.evaluate.precision_recall(real, real[:5] + 0.1, k=1)
+        {'precision': 1.0, 'recall': 0.6, 'density': 2.0, 'coverage': 0.6}
     """
     real, fake = _features(real, fake, at_least=k + 1)
     real_radius, fake_radius = _radius(real, k), _radius(fake, k)
@@ -165,10 +220,23 @@ def _features(a: Tensor, b: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
 def linear_probe(
     train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor, decay: float = 1e-3
 ) -> float:
-    """Accuracy on test of a logistic regression fitted to train: [N, D] codes, [N] labels.
+    """Accuracy on test of a logistic regression fitted to train.
 
-    Codes are scaled by train's mean and deviation; `decay` is half the weight of |w|^2 in the mean
-    loss. Fitted by L-BFGS from zero, so without any randomness.
+    Codes are scaled by train's mean and deviation. Fitted by L-BFGS from zero, so without any
+    randomness.
+
+    Args:
+        train: codes [N, D].
+        train_y: labels [N].
+        test: codes [M, D].
+        test_y: labels [M].
+        decay: half the weight of ``|w|^2`` in the mean loss.
+
+    Example:
+        >>> import torch, vaelib
+        >>> codes, labels = torch.linspace(-1, 1, 10).view(10, 1), torch.arange(10) // 5
+        >>> vaelib.evaluate.linear_probe(codes, labels, codes, labels)
+        1.0
     """
     mean, deviation = train.mean(0), train.std(0).clamp(min=1e-8)
     train, test = (train - mean) / deviation, (test - mean) / deviation
@@ -191,7 +259,21 @@ def linear_probe(
 def nearest_neighbours(
     train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor, k: int = 10
 ) -> float:
-    """Accuracy on test of the vote of the k nearest codes in train: [N, D] codes, [N] labels."""
+    """Accuracy on test of the vote of the nearest codes in train.
+
+    Args:
+        train: codes [N, D].
+        train_y: labels [N].
+        test: codes [M, D].
+        test_y: labels [M].
+        k: how many vote.
+
+    Example:
+        >>> import torch, vaelib
+        >>> codes, labels = torch.linspace(-1, 1, 10).view(10, 1), torch.arange(10) // 5
+        >>> vaelib.evaluate.nearest_neighbours(codes, labels, codes, labels, k=3)
+        1.0
+    """
     guesses = []
     for chunk in test.split(512):
         nearest = torch.cdist(chunk, train).topk(k, largest=False).indices

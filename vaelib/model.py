@@ -6,7 +6,6 @@ book/foundations/05_first_vae.ipynb; book/bring_your_own.md shows models of all 
 """
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -14,19 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
-from .arrays import (
-    Data,
-    as_labels,
-    as_tensor,
-    check_shape,
-    check_values,
-    labels_of,
-    scale_pixels,
-)
+from .arrays import Data, as_labels, as_tensor, check_values, scale_pixels
 from .distributions import unwrap
-from .draw import Draw, Latent
+from .draw import Draw, Latent, as_inferred, check_count
 from .likelihoods import bernoulli
-from .modes import positive_int, seeded, tensor_like
+from .modes import positive_int, said, tensor_like
 from .nets import call
 from .posteriors import Posterior, as_event, normal, num_parameters, reparameterized
 
@@ -34,23 +25,24 @@ Likelihood = Callable[[Tensor], Distribution]
 
 
 class VAE(nn.Module):
-    """A variational autoencoder (Kingma & Welling, ICLR 2014, https://arxiv.org/abs/1312.6114).
+    """A variational autoencoder, of parts or of methods of your own.
 
-    One flat latent z needs the parts below. Another kind of model is a subclass that writes
-    `infer` and `generate`, and then needs none of them.
+    One flat latent z needs the parts below (Kingma & Welling, ICLR 2014,
+    https://arxiv.org/abs/1312.6114). Another kind of model is a subclass that writes `infer` and
+    `generate`, and then needs none of them.
 
     Args:
         encoder: [B, ...] -> [B, 2 * latent_dim], what `posterior` reads.
         decoder: [N, latent_dim] -> [N, ...], parameters of p(x|z).
         latent_dim: L, the size of z.
         likelihood: parameters [..., ...] -> a distribution over x (`bernoulli`,
-            `gaussian(scale)`, or a callable of yours; one with parameters is an `nn.Module`).
-        prior: a distribution over [latent_dim], or a module whose `forward()` returns one (one
+            `gaussian`, or a callable of yours; one with parameters is an `nn.Module`).
+        prior: a distribution over [latent_dim], or a module whose ``forward()`` returns one (one
             whose forward takes the model is given it); the standard normal by default. A
             distribution stays on the device it was made on, a module moves with the model.
         x_shape: the shape of one example, if inputs are to be checked against it.
-        posterior: the encoder's output -> q(z|x), of batch axis [B]; by default `normal`, of
-            means and log-variances. VAE declares every other axis as event.
+        posterior: the encoder's output -> q(z|x), of batch axis [B]; by default
+            `posteriors.normal`, of means and log-variances. VAE declares every other axis as event.
 
     Attributes:
         labels: None; "given" for p(x|y), whose y is handed over at every use, to the encoder and
@@ -61,6 +53,16 @@ class VAE(nn.Module):
         missing: whether NaN in x is a missing entry, to which the likelihood gives
             log-probability 0; elsewhere it is an error.
         code: the place, among the latents, of the one that is read as the code of x.
+
+    Raises:
+        TypeError: for parts that are missing, where no subclass writes `infer`.
+
+    Example:
+        >>> import torch, vaelib
+        >>> encoder, decoder = torch.nn.Linear(4, 2 * 2), torch.nn.Linear(2, 4)
+        >>> model = vaelib.VAE(encoder, decoder, latent_dim=2)
+        >>> model.draw(torch.ones(3, 4), num_samples=5).log_w.shape
+        torch.Size([5, 3])
     """
 
     labels: Literal["given", "learnt"] | None = None
@@ -112,9 +114,10 @@ class VAE(nn.Module):
         """p(x|z) at K draws, then the latents in their order: another kind of model writes this.
 
         Args:
-            x: [B, ...], as `prepare` gives it; likewise y [B, ...].
+            x: [B, ...], as `prepare` gives it.
             num_samples: K, or S where values are listed.
             noise: standard normal [K, B, noise_dim], or None.
+            y: [B, ...], as `prepare_labels` gives it.
 
         Returns:
             A distribution over x of batch shape [K, B], and a `Latent` a layer.
@@ -127,6 +130,10 @@ class VAE(nn.Module):
         """p(x|z) of batch shape [n] for z drawn from the prior, then those z, in infer's order.
 
         A model that is not one flat latent writes this one, too.
+
+        Args:
+            n: how many.
+            y: labels [n, ...], for a model that takes them.
         """
         if self.decoder is None:
             raise NotImplementedError(
@@ -194,8 +201,8 @@ class VAE(nn.Module):
                 )
             num_samples = len(noise)
         num_samples = positive_int("num_samples", num_samples)
-        px_z, *latents = _said(self.infer(x, num_samples, noise, y))
-        _check_count(latents, num_samples)
+        px_z, *latents = as_inferred(self.infer(x, num_samples, noise, y))
+        check_count(latents, num_samples)
         if check:
             check_values(x, px_z, self.missing)
         return Draw.of(x, px_z, *latents, y=y)
@@ -206,6 +213,9 @@ class VAE(nn.Module):
         """x on the model's device, pixels as floats, floats in the model's dtype: [B, ...].
 
         int64 (counts, tokens) keep their values: the first layer of a network casts.
+
+        Raises:
+            ValueError: for another shape than the model's, or no example.
         """
         x = as_tensor(x)
         if x.dim() < 2 or len(x) == 0 or (self.x_shape and x.shape[1:] != self.x_shape):
@@ -220,7 +230,11 @@ class VAE(nn.Module):
         return x.to(like.dtype) if x.is_floating_point() else x
 
     def prepare_labels(self, y: Any, n: int) -> Tensor | None:
-        """The labels of n examples on the model's device, or None; what they are not is refused."""
+        """The labels of n examples on the model's device, or None where it takes none.
+
+        Raises:
+            ValueError: for labels that are missing, too many, or not wanted.
+        """
         if y is None:
             if self.labels == "given":
                 raise ValueError(
@@ -236,11 +250,19 @@ class VAE(nn.Module):
         return y
 
     def encode(self, x: Data, y: Tensor | None = None) -> Distribution:
-        """q(z|x) of the first latent, of batch shape [B]; x may be grey."""
+        """q(z|x) of the first latent, of batch shape [B].
+
+        Args:
+            x: [B, ...]; it may be grey.
+            y: labels [B, ...], for a model that takes them.
+
+        Raises:
+            ValueError: for an encoder whose output the posterior does not fit.
+        """
         x = self.prepare(x)
         y = self.prepare_labels(y, len(x))
         if self.encoder is None or self.latent_dim is None or not self.has_parts:
-            return _said(self.infer(x, 1, None, y))[1].q  # a model that writes infer
+            return as_inferred(self.infer(x, 1, None, y))[1].q  # a model that writes infer
         parameters = call(self.encoder, x, *(() if y is None else (y,))).to(_float_dtype(x, self))
         expected = (len(x), num_parameters(self.posterior, self.latent_dim))
         if parameters.shape != expected and not _flexible(self.posterior):
@@ -257,9 +279,14 @@ class VAE(nn.Module):
         return qz_x
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
-        """The likelihood p(x|z) for z of shape [..., latent_dim]; its batch shape is [...].
+        """The likelihood p(x|z), of batch shape [...].
 
-        y: labels [B], for a model that takes them, where z is [B, L] or [K, B, L].
+        Args:
+            z: [..., latent_dim].
+            y: labels [B], for a model that takes them, where z is [B, L] or [K, B, L].
+
+        Raises:
+            ValueError: for z of another shape, a decoder that fails on it, a model that has none.
         """
         if self.decoder is None or self.latent_dim is None:
             raise ValueError(
@@ -285,7 +312,7 @@ class VAE(nn.Module):
             if torch.compiler.is_compiling():
                 raise
             raise ValueError(
-                f"The decoder failed on z of shape {list(flat.shape)}: {_first_line(error)}; "
+                f"The decoder failed on z of shape {list(flat.shape)}: {said(error).rstrip('.')}; "
                 "expected a network of flat latents, "
                 f"[N, {self.latent_dim}] -> [N, ...]: one that wants a feature map begins with "
                 "nn.Unflatten(1, (channels, height, width))."
@@ -293,7 +320,11 @@ class VAE(nn.Module):
         return as_event(self.likelihood(parameters.reshape(lead + parameters.shape[1:])), len(lead))
 
     def pz(self) -> Distribution:
-        """The prior p(z), of event shape [latent_dim]."""
+        """The prior p(z), of event shape [latent_dim].
+
+        Raises:
+            ValueError: for a prior over something else.
+        """
         prior = self.prior
         if prior is None:
             zero = tensor_like(self).new_zeros(self.latent_dim)  # type: ignore[arg-type]
@@ -314,50 +345,40 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int = 1, mean: bool = True, y: Tensor | None = None) -> Tensor:
-        """n examples from the model, [n, *x_shape]: means of p(x|z), or draws if not `mean`."""
+        """Examples from the model: [n, ...].
+
+        Args:
+            n: how many.
+            mean: means of p(x|z), or else draws from it.
+            y: labels [n, ...], for a model that takes them.
+
+        Raises:
+            ValueError: for means where p(x|z) has none.
+        """
         n = positive_int("n", n)
         return _shown(self.generate(n, self.prepare_labels(y, n))[0], mean)
 
     @torch.no_grad()
     def reconstruct(self, x: Data, mean: bool = True, y: Tensor | None = None) -> Tensor:
-        """Encode x, draw z, decode: [B, *x_shape], means of p(x|z) or draws if not `mean`."""
+        """Encode x, draw z, decode: [B, ...], of x's shape.
+
+        Args:
+            x: [B, ...]; it may be grey.
+            mean: means of p(x|z), or else draws from it.
+            y: labels [B, ...], for a model that takes them.
+
+        Raises:
+            ValueError: for means where p(x|z) has none.
+        """
         x = self.prepare(x)
         y = self.prepare_labels(y, len(x))
-        px_z, *latents = _said(self.infer(x, 1, None, y))
+        px_z, *latents = as_inferred(self.infer(x, 1, None, y))
         shown = _shown(px_z, mean)
         if len(shown) == 1:
             return shown[0]
         log_weight: Any = Draw.of(x, px_z, *latents, y=y).log_weight  # of values that are listed
         index = Categorical(logits=log_weight.T).sample()
         return shown[index, torch.arange(shown.shape[1], device=shown.device)]
-
-
-def _said(inferred: Any) -> tuple[Any, ...]:
-    """What `infer` returned, if it is p(x|z) and then latents; else a TypeError that says so."""
-    if isinstance(inferred, tuple) and len(inferred) > 1:
-        if isinstance(inferred[0], Distribution):
-            if not [part for part in inferred[1:] if not isinstance(part, Latent)]:
-                return inferred
-    parts = inferred if isinstance(inferred, tuple) else (inferred,)
-    told = ", ".join(type(part).__name__ for part in parts)
-    raise TypeError(
-        f"infer returned {told}; expected p(x|z), a distribution over x, and then a vaelib.Latent "
-        "for each layer."
-    )
-
-
-def _check_count(latents: list[Latent], num_samples: int) -> None:
-    """ValueError unless each latent has as many draws as were asked for."""
-    values = math.prod([latent.values for latent in latents])
-    expected = [num_samples * values]
-    if not [latent for latent in latents if latent.is_drawn or latent.point]:
-        expected.append(values)  # all is listed: further samples add nothing
-    for latent in latents:
-        if len(latent.z) not in expected:
-            raise ValueError(
-                f"infer gave {len(latent.z)} draws for num_samples = {num_samples}; expected "
-                f"{expected[0]}" + (f", {values} listed values a sample." if values > 1 else ".")
-            )
 
 
 def _overridden(model: VAE, name: str) -> bool:
@@ -394,69 +415,6 @@ def _shown(px_z: Any, mean: bool) -> Tensor:
             f"p(x|z), a {type(unwrap(px_z)).__name__}, has no mean; expected mean=False, for draws."
         )
     return shown
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
-
-
-def prepared(model: nn.Module, x: Tensor) -> Tensor:
-    """x as a model takes it, also one that shares nothing with `VAE`."""
-    if isinstance(model, VAE):
-        return model.prepare(x)
-    like = tensor_like(model)
-    x = scale_pixels(x.to(like.device), like.dtype)
-    return x.to(like.dtype) if x.is_floating_point() else x
-
-
-@torch.no_grad()
-def likelihood_of(model: nn.Module, x: Data | None = None, y: Any = None) -> Distribution:
-    """p(x|z) as the model returns it, for two examples of x: tells which likelihood it has.
-
-    y: their labels, where not in x; a model with labels = "learnt" is handed none. Without x, of
-    one z from the prior. In eval mode; the random state is left as it was.
-    """
-    if x is None:
-        with seeded(model, 0):
-            return model.generate(1)[0]  # type: ignore[operator]
-    y = labels_of(model, x, y)
-    y = None if y is None else y[:2]
-    x = as_tensor(x)
-    check_shape(x, getattr(model, "x_shape", None))
-    few = x[:2]
-    try:
-        with seeded(model, 0):
-            few = prepared(model, few)
-            if isinstance(model, VAE):
-                px_z = _said(model.infer(few, 1, None, model.prepare_labels(y, len(few))))[0]
-            else:
-                draw = model(few, 1, **({} if y is None else {"y": y}))
-                if not isinstance(draw, Draw):
-                    raise TypeError(
-                        f"The model returned a {type(draw).__name__}; expected a vaelib.Draw, as "
-                        "vaelib.Draw.of makes it."
-                    )
-                px_z = draw.px_z
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, IndexError) as error:
-        raise ValueError(
-            f"The model failed on two examples of data of shape {list(x.shape)}, {x.dtype} "
-            f"({_first_line(error)}); expected data such as it is made for: reshape, or change "
-            "the model."
-        ) from error
-    if px_z is None:
-        raise ValueError(
-            f"The Draw of {type(model).__name__} says no p(x|z); expected one: build it with "
-            "vaelib.Draw.of(x, px_z, latent)."
-        )
-    if len(px_z.batch_shape) != 2:
-        raise ValueError(
-            f"p(x|z) has batch shape {list(px_z.batch_shape)} and event shape "
-            f"{list(px_z.event_shape)}; expected [K, B], and the shape of an example: declare "
-            "every other axis with Independent."
-        )
-    return px_z
 
 
 __all__ = ["VAE"]

@@ -54,6 +54,11 @@ def device() -> torch.device:
     """The device to put models on: cuda where there is one, else cpu.
 
     Under torchrun each process gets a GPU of its own.
+
+    Example:
+        >>> import vaelib
+        >>> vaelib.device().type in ("cpu", "cuda")
+        True
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -68,3 +73,8 @@ def positive_int(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} is {value}; expected a whole number of at least 1.")
     return int(value)
+
+
+def said(error: BaseException) -> str:
+    """The first line of what an error says; its name where it says nothing."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

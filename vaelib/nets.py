@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+Activation = Literal["relu", "silu", "gelu", "tanh", "elu", "softplus"]
+
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
@@ -24,11 +26,20 @@ _autocast: torch.dtype | None = None
 
 
 def call(network: nn.Module, *inputs: Tensor) -> Any:
-    """network(*inputs), in the precision that `fit` was asked for.
+    """The network's output, in the precision that `vaelib.fit` was asked for.
 
     Under precision="bf16" the network alone runs under autocast: its outputs (a tensor, or a tuple
     of them) come back in the network's own dtype, so that densities keep theirs. A model that
     writes `infer` calls its networks by this.
+
+    Args:
+        network: called with the inputs.
+        inputs: at least one.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.nets.call(torch.nn.Linear(4, 2), torch.zeros(3, 4)).shape
+        torch.Size([3, 2])
     """
     if _autocast is None:
         return network(*inputs)
@@ -42,7 +53,18 @@ def call(network: nn.Module, *inputs: Tensor) -> Any:
 
 @contextmanager
 def autocast(dtype: torch.dtype | None) -> Iterator[None]:
-    """Let `call` run networks under autocast to dtype; None for their own."""
+    """Let `call` run networks under autocast, as `vaelib.fit` does.
+
+    Args:
+        dtype: such as torch.bfloat16; None for the networks' own.
+
+    Example:
+        >>> import torch, vaelib
+        >>> with vaelib.nets.autocast(torch.bfloat16):
+        ...     out = vaelib.nets.call(torch.nn.Linear(4, 2), torch.zeros(3, 4))
+        >>> out.dtype
+        torch.float32
+    """
     global _autocast
     before, _autocast = _autocast, dtype
     try:
@@ -52,7 +74,13 @@ def autocast(dtype: torch.dtype | None) -> Iterator[None]:
 
 
 class Flatten(nn.Flatten):
-    """nn.Flatten, and counts (int64) become floats of the model's dtype: what an `mlp` takes."""
+    """Flatten x, and make floats of the model's dtype of counts (int64): what an `mlp` takes.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.nets.Flatten()(torch.tensor([[[1, 2], [3, 4]]]))
+        tensor([[1., 2., 3., 4.]])
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,11 +91,28 @@ class Flatten(nn.Flatten):
         return x if x.is_floating_point() else x.to(self.like.dtype)  # type: ignore[arg-type]
 
 
-def mlp(sizes: Sequence[int], activation: str = "relu", norm: str | None = None) -> nn.Sequential:
+def mlp(
+    sizes: Sequence[int], activation: Activation = "relu", norm: Literal["layer"] | None = None
+) -> nn.Sequential:
     """A multilayer perceptron, [N, sizes[0]] -> [N, sizes[-1]], its last layer linear.
 
-    `norm="layer"` puts a LayerNorm before each activation. Raises ValueError for an unknown
-    activation or norm, and for sizes that are not at least two positive whole numbers.
+    Args:
+        sizes: from input to output.
+        activation: after each layer but the last.
+        norm: "layer" puts a LayerNorm before each activation.
+
+    Raises:
+        ValueError: for an unknown activation or norm, and for sizes that are not at least two
+            positive whole numbers.
+
+    Example:
+        >>> import vaelib
+        >>> vaelib.nets.mlp((4, 8, 2))
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=8, out_features=2, bias=True)
+        )
     """
     if len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise ValueError(
@@ -91,9 +136,18 @@ class ResidualBlock(nn.Module):
 
     The norm is over groups of an example's own channels, so the examples of a batch know nothing
     of each other (He et al., ECCV 2016, https://arxiv.org/abs/1603.05027, Figure 4e).
+
+    Args:
+        channels: of x.
+        activation: as in `mlp`.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.nets.ResidualBlock(8)(torch.zeros(1, 8, 4, 4)).shape
+        torch.Size([1, 8, 4, 4])
     """
 
-    def __init__(self, channels: int, activation: str = "silu") -> None:
+    def __init__(self, channels: int, activation: Activation = "silu") -> None:
         super().__init__()
         self.body = nn.Sequential(
             _group_norm(channels),
@@ -113,13 +167,25 @@ def conv_encoder(
     num_outputs: int,
     channels: Sequence[int] = (32, 64),
     blocks: int = 0,
-    activation: str = "silu",
+    activation: Activation = "silu",
 ) -> nn.Sequential:
-    """A convolutional network, [N, *x_shape] -> [N, num_outputs]; x_shape is (C, H, W).
+    """A convolutional network, [N, C, H, W] -> [N, num_outputs].
 
-    Each of `channels` halves height and width, then come `blocks` residual blocks; a linear layer
-    ends it. Raises ValueError for an x_shape of other length, unknown activation, and sizes that
-    are not positive whole numbers.
+    Args:
+        x_shape: (C, H, W).
+        num_outputs: of the linear layer that ends it.
+        channels: of its stages, each of which halves height and width.
+        blocks: residual blocks a stage.
+        activation: as in `mlp`.
+
+    Raises:
+        ValueError: for an x_shape of other length, an unknown activation, and sizes that are not
+            positive whole numbers.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.nets.conv_encoder((1, 28, 28), 4, (8, 16))(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 4])
     """
     sizes = _sizes(x_shape, channels, blocks)
     layers: list[nn.Module] = []
@@ -136,9 +202,25 @@ def conv_decoder(
     out_shape: Sequence[int],
     channels: Sequence[int] = (32, 64),
     blocks: int = 0,
-    activation: str = "silu",
+    activation: Activation = "silu",
 ) -> nn.Sequential:
-    """The mirror image of `conv_encoder`, [N, num_inputs] -> [N, *out_shape]."""
+    """The mirror image of `conv_encoder`, [N, num_inputs] -> [N, C, H, W].
+
+    Args:
+        num_inputs: of the linear layer that begins it.
+        out_shape: (C, H, W).
+        channels: of the encoder's stages.
+        blocks: residual blocks a stage.
+        activation: as in `mlp`.
+
+    Raises:
+        ValueError: as `conv_encoder` does.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.nets.conv_decoder(2, (1, 28, 28), (8, 16))(torch.zeros(3, 2)).shape
+        torch.Size([3, 1, 28, 28])
+    """
     sizes = _sizes(out_shape, channels, blocks)
     shape = (channels[-1], *sizes[-1])
     layers = [nn.Linear(num_inputs, math.prod(shape)), nn.Unflatten(1, shape)]
@@ -168,7 +250,7 @@ def _sizes(shape: Sequence[int], channels: Sequence[int], blocks: int) -> list[t
     return sizes
 
 
-def _activation(name: str) -> nn.Module:
+def _activation(name: Activation) -> nn.Module:
     if name not in ACTIVATIONS:
         raise ValueError(f"activation is {name!r}; expected one of {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]()
@@ -176,3 +258,14 @@ def _activation(name: str) -> nn.Module:
 
 def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+__all__ = [
+    "Flatten",
+    "ResidualBlock",
+    "autocast",
+    "call",
+    "conv_decoder",
+    "conv_encoder",
+    "mlp",
+]

@@ -7,7 +7,11 @@ from torch import Tensor
 
 
 class NonFiniteError(FloatingPointError):
-    """The objective or its gradient was not finite; `indices` [b] are the batch's examples."""
+    """The objective or its gradient was not finite; the message says where, and what to look at.
+
+    Attributes:
+        indices: [b], the examples of the batch.
+    """
 
     def __init__(self, message: str, indices: Tensor) -> None:
         super().__init__(message)

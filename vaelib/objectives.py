@@ -35,24 +35,35 @@ def elbo(
 ) -> Tensor:
     """Evidence lower bound, E log p(x|z) - KL(q(z|x) || p(z)): [B], nats.
 
-    Uses the analytic KL where the draw has one, else (or with `analytic=False`) the mean of
-    log q(z|x) - log p(z) over the K draws (Kingma & Welling, ICLR 2014, Equations 7 and 10).
+    Uses the analytic KL where the draw has one, else the mean of log q(z|x) - log p(z) over the K
+    draws (Kingma & Welling, ICLR 2014, Equations 7 and 10). Every further argument makes another
+    objective of it; with beta above 1, or with free bits, it lies below the ELBO. Fix them with
+    ``functools.partial``.
 
-    Every further argument makes another objective of it; with beta above 1, or with free bits, it
-    lies below the ELBO. Fix them with `functools.partial`:
+    Args:
+        draw: of any model.
+        analytic: False for the mean over the draws, also where a closed form is known.
+        beta: the weight of the KL (beta-VAE, Higgins et al., ICLR 2017), a number or a schedule
+            such as `objectives.linear` or `objectives.cyclical`, a function of the step.
+        free_bits: nats that each latent may cost without a price. A latent whose mean KL over the
+            batch is less counts as if it had that much, so nothing pulls it further down (Kingma et
+            al., NeurIPS 2016, https://arxiv.org/abs/1606.04934, Equation 15). The mean is over the
+            draw's own batch: a part of one under ``accumulate``, a process's share under torchrun.
+        capacity: the KL in nats that is aimed at, also a number or a schedule: the penalty is beta
+            times the distance from it (Burgess et al., 2018, https://arxiv.org/abs/1804.03599,
+            Equation 8).
+        step: 0-d, what schedules are functions of; `fit` hands it over.
 
-    - beta: the weight of the KL (beta-VAE, Higgins et al., ICLR 2017), a number or a schedule
-      such as `linear(1000)` or `cyclical(1000)`, a function of the step.
-    - free_bits: nats that each latent may cost without a price. A latent whose mean KL over the
-      batch is less counts as if it had that much, so nothing pulls it further down (Kingma et
-      al., NeurIPS 2016, https://arxiv.org/abs/1606.04934, Equation 15). The mean is over the
-      draw's own batch: a part of one under `accumulate`, a process's share under torchrun.
-    - capacity: the KL in nats that is aimed at, also a number or a schedule: the penalty is beta
-      times the distance from it (Burgess et al., 2018, https://arxiv.org/abs/1804.03599,
-      Equation 8).
+    Raises:
+        ValueError: for a negative number, for a schedule without a step, and for free bits where
+            the draw has no analytic KL.
 
-    Raises ValueError for a negative number, for a schedule without a step, and for free bits
-    where the draw has no analytic KL.
+    Example:
+        >>> import functools, torch, vaelib
+        >>> draw = vaelib.mlp_vae(2, (8,), x_shape=(4,)).draw(torch.ones(3, 4))
+        >>> torch.equal(vaelib.elbo(draw), draw.log_px_z.mean(0) - draw.kl)
+        True
+        >>> warmed = functools.partial(vaelib.elbo, beta=vaelib.objectives.linear(1000))
     """
     if analytic and draw.kl_parts is not None:
         kl = draw.kl
@@ -71,7 +82,18 @@ def elbo(
 
 @dataclass(frozen=True)
 class linear:
-    """From `start` to `end` in a straight line over `steps` updates, then `end`."""
+    """A schedule in a straight line, then level.
+
+    Args:
+        steps: updates until the end.
+        start: the value at step 0.
+        end: the value from ``steps`` on.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.objectives.linear(100)(torch.tensor(25))
+        tensor(0.2500)
+    """
 
     steps: int
     start: float = 0.0
@@ -83,9 +105,18 @@ class linear:
 
 @dataclass(frozen=True)
 class cyclical:
-    """Cycles of `period` updates: 0 to 1 over the first `share` of each, then 1.
+    """A schedule of cycles, each from 0 to 1 in a straight line, then level.
 
     (Fu et al., NAACL 2019, https://arxiv.org/abs/1903.10145, Equation 6.)
+
+    Args:
+        period: updates a cycle.
+        share: the part of a cycle that rises.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.objectives.cyclical(100)(torch.tensor([0, 25, 75, 125]))
+        tensor([0.0000, 0.5000, 1.0000, 0.5000])
     """
 
     period: int
@@ -114,6 +145,15 @@ def iwae(draw: Draw) -> Tensor:
     The sampled ELBO at K = 1; tighter, in expectation, with every further draw (Burda, Grosse &
     Salakhutdinov, ICLR 2016, Theorem 1, https://arxiv.org/abs/1509.00519). Of values that are
     listed it is log p(x) itself, which teaches their q nothing: `fit` then refuses it.
+
+    Args:
+        draw: of any model.
+
+    Example:
+        >>> import torch, vaelib
+        >>> draw = vaelib.mlp_vae(2, (8,), x_shape=(4,)).draw(torch.ones(3, 4), num_samples=50)
+        >>> bool((vaelib.iwae(draw) >= draw.log_w.mean(0)).all())
+        True
     """
     by_sample = draw.log_w_by_sample
     return torch.logsumexp(by_sample, dim=0) - math.log(len(by_sample))
@@ -127,9 +167,18 @@ def stl(draw: Draw) -> Tensor:
     where a single layer's q is exact (Roeder, Wu & Duvenaud, NeurIPS 2017,
     https://arxiv.org/abs/1703.09194, Equation 8). A listed q has an exact gradient already.
 
+    Args:
+        draw: of any model.
+
     Raises:
         ValueError: for a posterior whose parameters it cannot hold still: it knows Normal, Laplace
             and MultivariateNormal, also in Independent.
+
+    Example:
+        >>> import torch, vaelib
+        >>> draw = vaelib.mlp_vae(2, (8,), x_shape=(4,)).draw(torch.ones(3, 4))
+        >>> torch.allclose(vaelib.stl(draw), vaelib.elbo(draw, analytic=False))
+        True
     """
     log_qz_x = sum(_stopped(latent).log_prob(latent.z) for latent in latents_of(draw))
     return draw.mean(draw.log_px_z + draw.log_pz - log_qz_x)
@@ -162,20 +211,25 @@ def _stopped(latent: Latent) -> Distribution:
     return Independent(stopped, q.reinterpreted_batch_ndims, validate_args=False)  # type: ignore[attr-defined]
 
 
+def parts_of(objective: Objective) -> list[Any]:
+    """The objective, what functools.partial holds, and whose bound method that is."""
+    parts: list[Any] = [objective]
+    while parts[-1] is not None:
+        last = parts[-1]
+        whole = isinstance(last, functools.partial)
+        parts.append(last.func if whole else getattr(last, "__self__", None))
+    return parts[:-1]
+
+
 def modules_of(objective: Objective) -> list[nn.Module]:
-    """The modules that an objective is, or that functools.partial or a bound method holds."""
-    found: list[nn.Module] = []
-    part: Any = objective
-    while part is not None:
-        if isinstance(part, nn.Module):
-            found.append(part)
-        part = part.func if isinstance(part, functools.partial) else getattr(part, "__self__", None)
-    return found
+    """Its parts that are modules, whose parameters are trained."""
+    return [part for part in parts_of(objective) if isinstance(part, nn.Module)]
 
 
 def takes_step(objective: Objective) -> bool:
-    """Whether an objective has an argument named `step`."""
-    called = objective.forward if isinstance(objective, nn.Module) else objective
+    """Whether what is called in the end has an argument named `step`."""
+    called = next(p for p in parts_of(objective) if not isinstance(p, functools.partial))
+    called = called.forward if isinstance(called, nn.Module) else called
     return "step" in inspect.signature(called).parameters
 
 

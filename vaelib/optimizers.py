@@ -15,10 +15,22 @@ from torch import Tensor
 class FusedAdam(torch.optim.Adam):
     """Adam with torch's fused kernel (Kingma & Ba, ICLR 2015, https://arxiv.org/abs/1412.6980).
 
-    The same updates and state dict as `torch.optim.Adam(fused=True)`. On a CPU, where the
+    The same updates and state dict as ``torch.optim.Adam(fused=True)``. On a CPU, where the
     parameters of a small network change within half a millisecond, torch spends as long again on
     the bookkeeping of each parameter; here the kernel is called at once while all parameters
     have gradients and have made the same number of steps.
+
+    Args:
+        parameters: tensors, or groups of them.
+        lr: the learning rate.
+
+    Example:
+        >>> import torch, vaelib
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
+        >>> weight.grad = torch.tensor([0.3, -20.0])
+        >>> vaelib.optimizers.FusedAdam([weight], lr=0.5).step()
+        >>> weight.data
+        tensor([ 0.5000, -0.5000])
     """
 
     def __init__(
@@ -88,9 +100,21 @@ class Muon(torch.optim.Optimizer):
 
     A matrix moves by its averaged gradient with every singular value set to about one, so each
     direction that the gradient knows gets an equal step (Jordan et al., 2024,
-    https://kellerjordan.github.io/posts/muon/). `torch.optim.Muon` takes matrices alone and
-    multiplies in bfloat16, which is slow on a CPU; this one keeps the parameters' own dtype. Use it
-    with `fit(..., optimizer=Muon)`, or `functools.partial(Muon, lr=0.02)`.
+    https://kellerjordan.github.io/posts/muon/). ``torch.optim.Muon`` takes matrices alone and
+    multiplies in bfloat16, which is slow on a CPU; this one keeps the parameters' own dtype.
+
+    Args:
+        parameters: tensors, or groups of them.
+        lr: the learning rate of matrices.
+        adam_lr: that of all others.
+        momentum: of the matrices' averaged gradient.
+        betas: Adam's.
+
+    Example:
+        >>> import functools, torch, vaelib
+        >>> muon = functools.partial(vaelib.optimizers.Muon, lr=0.02)
+        >>> model = vaelib.mlp_vae(2, (8,), x_shape=(4,))
+        >>> history = vaelib.fit(model, torch.ones(32, 4), epochs=1, optimizer=muon)
     """
 
     def __init__(
@@ -164,16 +188,18 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 def warm_cosine(done: float) -> float:
-    """A factor on the learning rate: up over the first twentieth of training, then half a cosine
-    down to 0 (Loshchilov & Hutter, ICLR 2017, https://arxiv.org/abs/1608.03983, eq. 5).
+    """A factor on the learning rate: up over the first twentieth of training, then half a cosine.
+
+    It ends at 0 (Loshchilov & Hutter, ICLR 2017, https://arxiv.org/abs/1608.03983, Equation 5).
 
     Args:
-        done: the share of training that is done, from 0 to 1, as `fit(schedule=...)` gives it.
+        done: the share of training that is done, from 0 to 1, as `vaelib.fit` hands it over.
 
     Returns:
         The factor, from 0 to 1.
 
     Example:
+        >>> from vaelib.optimizers import warm_cosine
         >>> [round(warm_cosine(t), 2) for t in (0.0, 0.05, 0.5, 1.0)]
         [0.0, 0.99, 0.5, 0.0]
     """

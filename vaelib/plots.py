@@ -4,7 +4,7 @@ Functions take `ax`, draw on it and return nothing. `use_style()` is called once
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
-# One colour a role, from Okabe & Ito's palette, which colour-blind readers tell apart.
-COLORS = {
+Role = Literal["data", "p", "q", "exact", "other", "fifth"]
+#: One colour a role, from Okabe & Ito's palette, which colour-blind readers tell apart.
+COLORS: dict[Role, str] = {
     "data": "#00795C",
     "p": "#0072B2",
     "q": "#D55E00",
@@ -23,7 +24,9 @@ COLORS = {
     "other": "#B0568F",
     "fifth": "#9A7400",
 }
-# Ten classes, after Petroff's sequence (https://arxiv.org/abs/2107.02270).
+CYCLE: tuple[Role, ...] = ("p", "q", "data", "other", "fifth", "exact")  # of lines
+#: Ten classes, after Petroff's sequence
+#: (https://arxiv.org/abs/2107.02270).
 CLASS_COLORS = [
     "#3f90da",
     "#ffa90e",
@@ -36,7 +39,8 @@ CLASS_COLORS = [
     "#717581",
     "#92dadd",
 ]
-WIDTH = 7.2  # inches: 720 px of a page, 1440 on a high-density screen
+#: Inches of a figure; 720 px of a page, 1440 on a high-density screen.
+WIDTH = 7.2
 
 # The pages' sans, which lies beside this file: figures look alike on every machine.
 for _path in sorted(Path(__file__).with_name("fonts").glob("*.ttf")):
@@ -66,11 +70,10 @@ STYLE: dict[str, Any] = {
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(
-        color=[COLORS[role] for role in ("p", "q", "data", "other", "fifth", "exact")]
-    ),
+    "axes.prop_cycle": cycler(color=[COLORS[role] for role in CYCLE]),
     "legend.frameon": False,
     "legend.fontsize": 10,
+    "legend.labelspacing": 0.25,
     "lines.linewidth": 1.8,
     "image.cmap": "gray_r",
     "image.interpolation": "nearest",
@@ -78,7 +81,13 @@ STYLE: dict[str, Any] = {
 
 
 def use_style() -> None:
-    """Give every later figure the book's look; in a notebook, at twice the pixels."""
+    """Give every later figure the book's look; in a notebook, at twice the pixels.
+
+    Example:
+        >>> import matplotlib, vaelib
+        >>> with matplotlib.rc_context():
+        ...     vaelib.plots.use_style()
+    """
     mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
     try:
         from IPython import get_ipython
@@ -91,7 +100,18 @@ def use_style() -> None:
 
 
 def image_grid(x: Tensor, ax: Axes, columns: int = 10) -> None:
-    """Draw images [N, 1, H, W] or [N, 3, H, W], from 0 to 1 or uint8, as one picture."""
+    """Draw images as one picture.
+
+    Args:
+        x: [N, 1, H, W] or [N, 3, H, W], from 0 to 1 or uint8.
+        ax: where to.
+        columns: images a row.
+
+    Example:
+        >>> import torch, vaelib
+        >>> from matplotlib.figure import Figure
+        >>> vaelib.plots.image_grid(torch.rand(20, 1, 28, 28), Figure().subplots())
+    """
     images = np.moveaxis(x.detach().cpu().numpy(), 1, -1)
     top = 255 if images.dtype == np.uint8 else 1
     n, height, width, channels = images.shape
@@ -106,7 +126,20 @@ def image_grid(x: Tensor, ax: Axes, columns: int = 10) -> None:
 
 
 def ellipse(mean: Tensor, cov: Tensor, ax: Axes, num_sigmas: float = 2, **style: Any) -> None:
-    """Draw the ellipse num_sigmas from the mean [2] of a Gaussian with covariance [2, 2]."""
+    """Draw the ellipse of a Gaussian's covariance.
+
+    Args:
+        mean: [2].
+        cov: [2, 2].
+        ax: where to.
+        num_sigmas: how many deviations it lies from the mean.
+        style: as matplotlib's Ellipse takes it.
+
+    Example:
+        >>> import torch, vaelib
+        >>> from matplotlib.figure import Figure
+        >>> vaelib.plots.ellipse(torch.zeros(2), torch.eye(2), Figure().subplots(), color="C1")
+    """
     values, vectors = np.linalg.eigh(cov.detach().cpu().numpy())
     angle = np.degrees(np.arctan2(*vectors[::-1, 1]))
     width, height = 2 * num_sigmas * np.sqrt(values[::-1])
@@ -115,7 +148,19 @@ def ellipse(mean: Tensor, cov: Tensor, ax: Axes, num_sigmas: float = 2, **style:
 
 
 def exact_line(value: float, ax: Axes, label: str = "exact", vertical: bool = False) -> None:
-    """Draw the exact value that estimates are held against: dashed grey, in every figure."""
+    """Draw the exact value that estimates are held against: dashed grey, in every figure.
+
+    Args:
+        value: where the line lies.
+        ax: where to.
+        label: of the legend.
+        vertical: whether the value lies on the x-axis.
+
+    Example:
+        >>> import vaelib
+        >>> from matplotlib.figure import Figure
+        >>> vaelib.plots.exact_line(-97.3, Figure().subplots(), label="log p(x)")
+    """
     line = ax.axvline if vertical else ax.axhline
     line(value, color=COLORS["exact"], linestyle="--", linewidth=1.5, label=label)
 

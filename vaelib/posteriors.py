@@ -17,16 +17,34 @@ Posterior = Callable[[Tensor], Distribution]
 
 
 def normal(parameters: Tensor) -> Normal:
-    """A normal a latent dimension, from means and then log-variances: [..., 2 L] -> [..., L].
+    """A normal a latent dimension.
 
     (Kingma & Welling, ICLR 2014, Appendix C.2, https://arxiv.org/abs/1312.6114.)
+
+    Args:
+        parameters: means and then log-variances, [..., 2 L] -> [..., L].
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.posteriors.normal(torch.zeros(3, 4)).stddev
+        tensor([[1., 1.],
+                [1., 1.],
+                [1., 1.]])
     """
     mu, log_var = parameters.chunk(2, dim=-1)
     return Normal(mu, (0.5 * log_var).exp(), validate_args=False)
 
 
 def laplace(parameters: Tensor) -> Laplace:
-    """A Laplace a latent dimension, from locs and then log-scales: [..., 2 L] -> [..., L]."""
+    """A Laplace a latent dimension.
+
+    Args:
+        parameters: locs and then log-scales, [..., 2 L] -> [..., L].
+
+    Example:
+        >>> import vaelib
+        >>> model = vaelib.mlp_vae(2, posterior=vaelib.posteriors.laplace)
+    """
     loc, log_scale = parameters.chunk(2, dim=-1)
     return Laplace(loc, log_scale.exp(), validate_args=False)
 

@@ -8,8 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from .draw import Draw, Latent, closed_form, latents_of, layer_name
+from .contract import labels_kind, takes_missing
+from .draw import Draw, Latent, latents_of, layer_name
 from .follows import look, off, unlike
+from .kl import closed_form
 from .modes import seeded, tensor_like
 from .objectives import Objective
 from .refusals import after_steps, listed, slope_of
@@ -162,7 +164,7 @@ def finite(case: Case) -> Iterator[str]:
                 )
         if draw.kl_parts is not None and not bool(draw.kl_parts.isfinite().all()):
             yield f"kl_parts are NaN or infinite{how}; expected finite nats."
-    if getattr(case.model, "missing", False) and case.few.is_floating_point():
+    if takes_missing(case.model) and case.few.is_floating_point():
         x = case.few.clone()
         x[0] = torch.nan
         log_px_z = case.draw(x, 2, case.told[0]).log_px_z[:, 0]
@@ -355,10 +357,6 @@ def _by_sample(draw: Draw, terms: Tensor) -> Tensor:
 
 
 # Words and bits ----------------------------------------------------------------------------------
-
-
-def labels_kind(model: nn.Module) -> str | None:
-    return getattr(model, "labels", None)
 
 
 def close(a: Tensor, b: Tensor) -> bool:

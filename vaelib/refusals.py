@@ -4,15 +4,13 @@ import copy
 import inspect
 import warnings
 from collections.abc import Iterable
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .draw import Draw, latents_of, layer_name
-from .objectives import Objective, elbo, takes_step, total
+from .objectives import Objective, elbo, modules_of, parts_of, takes_step, total
 
 
 def check_objective(draw: Draw, value: Tensor, objective: Objective) -> None:
@@ -34,7 +32,7 @@ def check_objective(draw: Draw, value: Tensor, objective: Objective) -> None:
     if not value.requires_grad:
         return
     slope = slope_of(value, [draw.log_px_z])
-    supplied = any(getattr(part, "supplies_gradient", False) for part in chain_of(objective))
+    supplied = any(getattr(part, "supplies_gradient", False) for part in parts_of(objective))
     for i, latent in enumerate(latents_of(draw)):
         learns = latent.q.log_prob(latent.z.detach()).requires_grad
         if supplied or latent.point or not learns:
@@ -117,14 +115,6 @@ def _tensors(q: Distribution) -> list[Tensor]:
     return found
 
 
-def chain_of(objective: Any) -> list[Any]:
-    """An objective, and what functools.partial has wrapped."""
-    chain = [objective]
-    while isinstance(chain[-1], partial):
-        chain.append(chain[-1].func)
-    return chain
-
-
 def after_steps(
     model: nn.Module, objective: Objective, x: Tensor, y: Tensor | None, steps: int = 4
 ) -> tuple[nn.Module, list[str]]:
@@ -132,11 +122,9 @@ def after_steps(
     model, objective = copy.deepcopy((model, objective))
     model.train()
     named = {f"the model's {name}": p for name, p in model.named_parameters() if p.requires_grad}
-    for part in chain_of(objective):
-        if isinstance(part, nn.Module):
-            part.train()
-            own = part.named_parameters()
-            named |= {f"the objective's {name}": p for name, p in own if p.requires_grad}
+    for part in modules_of(objective):
+        own = part.train().named_parameters()
+        named |= {f"the objective's {name}": p for name, p in own if p.requires_grad}
     if not named:
         return model.eval(), []
     optimizer = torch.optim.Adam(list(named.values()), lr=1e-3)

@@ -20,9 +20,17 @@ class Results:
     """What a benchmark found: a dictionary a seed, and what it ran on.
 
     Attributes:
-        name: of the benchmark, as `make benchmark` knows it.
+        name: of the benchmark, as ``make benchmark`` knows it.
         runs: a dictionary a seed: "seed", "seconds", and what the job left.
-        commit, date, device, threads: of the runs.
+        commit: of the runs.
+        date: of the runs.
+        device: of the runs.
+        threads: of the runs.
+
+    Example:
+        >>> import vaelib
+        >>> vaelib.results("mnist_minutes").name
+        'mnist_minutes'
     """
 
     name: str
@@ -42,6 +50,7 @@ class Results:
             KeyError: where a run has nothing there.
 
         Example:
+            >>> from vaelib.results import Results
             >>> runs = [{"seed": s, "VAE": {"nll": 84.0 + s}} for s in range(3)]
             >>> Results("demo", runs, "0" * 40, "2026-01-01", "cpu", 1).over_seeds("VAE", "nll")
             tensor([84., 85., 86.], dtype=torch.float64)
@@ -86,6 +95,12 @@ def results(name: str, folder: str | Path | None = None) -> Results:
 
     Raises:
         FileNotFoundError: where there is no such file.
+
+    Example:
+        >>> import vaelib
+        >>> found = vaelib.results("mnist_minutes")
+        >>> found.over_seeds("seed").shape == (len(found.runs),)
+        True
     """
     path = Path(folder or FOLDER) / f"{name}.json"
     if not path.is_file():

@@ -16,9 +16,21 @@ COLUMNS = ["group", "name", "value", "stderr", "high", "unit", "note"]
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a report: its value, its standard error where it has one, and its unit.
+    """One number of a report.
 
-    high: where the number is known as a bracket, its upper end; `value` is then the lower one.
+    Attributes:
+        group: the part of the report that it stands in.
+        name: what the report calls it.
+        value: the number; of a bracket the lower end.
+        stderr: its standard error, where it has one.
+        unit: "nats", "bits", or none.
+        note: what it is, in a few words.
+        high: where the number is known as a bracket, its upper end.
+
+    Example:
+        >>> import vaelib
+        >>> print(vaelib.evaluate.Score("likelihood", "nll", 97.3123, 0.25, "nats"))
+        97.31 +- 0.25 nats
     """
 
     group: str
@@ -41,11 +53,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Report:
-    """What `report` found: `report["nll"].value`, a table in Jupyter, JSON on disk.
+    """What `report` found: ``report["nll"].value``, a table in Jupyter, JSON on disk.
 
-    - scores: by name; `warnings`: sentences about what not to trust, and why.
-    - curve: the K-curve, {k: mean log p(x) estimate}; kl_parts: the rate of each latent.
-    - settings: sizes, seeds and draws, what it takes to repeat it; seconds: what it took.
+    Attributes:
+        scores: each `evaluate.Score`, by name.
+        warnings: sentences about what not to trust, and why.
+        curve: the K-curve, {k: mean log p(x) estimate}, nats.
+        kl_parts: the rate of each latent, nats, where the KL is analytic.
+        settings: sizes, seeds and draws, what it takes to repeat it.
+        seconds: what it took.
     """
 
     scores: dict[str, Score]
@@ -83,7 +99,11 @@ class Report:
             table.writerows(asdict(score) for score in self.scores.values())
 
     def to_frame(self) -> Any:
-        """The scores as a pandas DataFrame, a score a row; ImportError where pandas is missing."""
+        """The scores as a pandas DataFrame, a score a row.
+
+        Raises:
+            ImportError: where pandas is not installed.
+        """
         try:
             import pandas
         except ImportError as error:

@@ -9,7 +9,7 @@ import itertools
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import matplotlib as mpl
 import torch
@@ -17,7 +17,7 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .plots import COLORS, STYLE, WIDTH
+from .plots import COLORS, STYLE, WIDTH, Role
 from .widget import Weights, Widget, callable_module, film
 
 PARTS = ("lines", "dots", "numbers", "image")
@@ -26,10 +26,21 @@ Axis = tuple[str, float, float]
 
 
 class Sliders(Widget):
-    """The widget that `sliders` makes; `at` follows the reader's hand in a live kernel.
+    """The widget that `vaelib.sliders` makes; it follows the reader's hand in a live kernel.
 
-    - at: the index of each slider's value; set it to move them.
-    - values: a dictionary of the values there.
+    Attributes:
+        at: the index of each slider's value; set it to move them.
+
+    Example:
+        >>> import vaelib
+        >>> axes = {"x": ("", 0, 1), "y": ("", 0, 1), "colors": {"f": "p"}}
+        >>> widget = vaelib.sliders(
+        ...     lambda a: {"lines": {"f": ([0, 1], [0, a])}},
+        ...     title="A line", alt="It rises.", start=[0], a=[0.2, 0.8], **axes,
+        ... )
+        >>> widget.at = [1]
+        >>> widget.values
+        {'a': 0.8}
     """
 
     PLACE = "at"
@@ -54,7 +65,7 @@ def sliders(
     alt: str,
     x: Axis,
     y: Axis,
-    colors: Mapping[str, str],
+    colors: Mapping[str, Role],
     start: Sequence[int],
     unit: str = "nats",
     digits: int = 2,
@@ -64,19 +75,41 @@ def sliders(
 ) -> Sliders:
     """A figure at every position of its sliders, live in Jupyter, Colab and the page.
 
-    - view: called with a value for each slider, by name; returns a dictionary with some of "lines"
-      and "dots", {label: (x [N], y [N])}, "numbers", {label: float}, and "image", [1 or 3, H, W].
-    - title, alt: what the figure shows, in short and for those who do not see it.
-    - x, y: each axis as (label, lowest, highest); without a label heights mean nothing.
-    - colors: the role of each label, a key of vaelib.plots.COLORS; "exact" lines are dashed.
-    - start: the index of each slider's first value.
-    - unit, digits, longest: of the numbers; longest is the one with a full bar (default: the
-      largest), and longer ones are cut.
-    - image: what the views' images show.
-    - values: for each slider its values; a name's underscores are shown as spaces.
+    Args:
+        view: called with a value for each slider, by name; returns a dictionary with some of
+            "lines" and "dots", {label: (x [N], y [N])}, "numbers", {label: float}, and "image",
+            [1 or 3, H, W].
+        title: what the figure shows, in short.
+        alt: what it shows, for those who do not see it.
+        x: the axis as (label, lowest, highest).
+        y: likewise; without a label heights mean nothing.
+        colors: the role of each label; "exact" lines are dashed.
+        start: the index of each slider's first value.
+        unit: of the numbers.
+        digits: of the numbers, after the point.
+        longest: the number with a full bar (default: the largest); longer ones are cut.
+        image: what the views' images show.
+        values: for each slider its values; a name's underscores are shown as spaces.
 
-    Raises ValueError where a view has unknown parts, or other labels or sizes than the first, and
-    for axes, colors and a start that do not fit.
+    Raises:
+        ValueError: where a view has unknown parts, or other labels or sizes than the first, and for
+            axes, colors and a start that do not fit.
+
+    Example:
+        >>> import torch, vaelib
+        >>> def view(beta):
+        ...     x = torch.linspace(0, 1, 50)
+        ...     return {"lines": {"rate": (x, x**beta)}, "numbers": {"beta": beta}}
+        >>> widget = vaelib.sliders(
+        ...     view,
+        ...     title="The rate bends",
+        ...     alt="A curve from corner to corner.",
+        ...     x=("distortion", 0, 1),
+        ...     y=("rate", 0, 1),
+        ...     colors={"rate": "p"},
+        ...     start=[0],
+        ...     beta=[0.5, 1.0, 2.0],
+        ... )
     """
     axes = [(label, float(low), float(high)) for label, low, high in (x, y)]
     for name, (_, low, high) in zip("xy", axes, strict=True):
@@ -202,12 +235,12 @@ def _shape(view: dict[str, Any]) -> dict[str, Any]:
     return sizes
 
 
-def _role(label: str, colors: Mapping[str, str]) -> str:
+def _role(label: str, colors: Mapping[str, Role]) -> Role:
     if (role := colors.get(label)) not in COLORS:
         raise ValueError(
             f"The color of {label!r} is {role!r}; expected, in `colors`, one of {list(COLORS)}."
         )
-    return cast(str, role)
+    return role
 
 
 def _put(table: Weights, rows: list[Tensor], name: str) -> dict[str, int]:

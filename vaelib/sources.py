@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .arrays import Data, as_labels, as_tensor, check_data, is_on_disk, labels_of
+from .arrays import Data, as_labels, as_tensor, check_data, is_on_disk
+from .contract import labels_kind, labels_of, takes_missing
 from .modes import tensor_like
 
 SAMPLED = 256  # examples that stand for a data set too large to be read twice
@@ -39,7 +40,7 @@ class Resident:
     def check(self, px_z: Distribution) -> str:
         """Check the data against the likelihood, move them to the device; their fingerprint."""
         like = tensor_like(self.model)
-        x = check_data(self.x, px_z, missing=getattr(self.model, "missing", False))
+        x = check_data(self.x, px_z, missing=takes_missing(self.model))
         found = _fingerprint(x, len(x))
         if self.y is not None:
             found += " " + _fingerprint(self.y, len(x))
@@ -66,7 +67,7 @@ class Streamed:
                 "The data are a DataLoader; expected what it loads, since fit makes the batches: "
                 "pass its .dataset, and batch_size=."
             )
-        labelled = getattr(model, "labels", None) is not None
+        labelled = labels_kind(model) is not None
         if is_on_disk(data):
             if labelled:
                 labels_of(model, data, training=True)  # it has none, and says so
@@ -76,7 +77,7 @@ class Streamed:
                 "with __len__ and __getitem__, since every epoch takes a new order."
             )
         self.items = _Items(data, labelled)
-        self.like, self.missing = tensor_like(model), getattr(model, "missing", False)
+        self.like, self.missing = tensor_like(model), takes_missing(model)
         self.px_z: Distribution | None = None
         if len(self) == 0:
             raise ValueError("The data set has no examples; expected at least 1.")

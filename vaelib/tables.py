@@ -14,7 +14,19 @@ _NUMBER = re.compile(r"[+\-\N{MINUS SIGN}<>]?[\d.,]")
 
 
 class Table:
-    """Rows that a notebook displays; `table` makes one."""
+    """Rows that a notebook displays as a table; `vaelib.table` makes one.
+
+    Args:
+        rows: a dictionary a row.
+        caption: what the table shows.
+
+    Example:
+        >>> import vaelib
+        >>> vaelib.tables.Table([{"K": 1, "bound": -97.25}], caption="Bounds, nats")
+        Bounds, nats
+        K   bound
+        1  -97.25
+    """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], caption: str = "") -> None:
         self.heads = list(rows[0])
@@ -41,14 +53,17 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        # The alignment stands in each cell: notebooks have style sheets of their own, each another.
+        look = {True: " class=number style=text-align:right", False: " style=text-align:left"}
+
         def line(cells: list[str], tag: str) -> str:
             pairs = zip(cells, self.right)
             return "".join(
-                f"<{tag}{' class=number' if right else ''}>{html.escape(cell)}</{tag}>"
-                for cell, right in pairs
+                f"<{tag}{look[right]}>{html.escape(cell)}</{tag}>" for cell, right in pairs
             )
 
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        caption = html.escape(self.caption)
+        caption = f"<caption style=text-align:left>{caption}</caption>" if caption else ""
         body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
         return (
             f'<table class="measured">{caption}<thead><tr>{line(self.heads, "th")}</tr></thead>'
@@ -65,7 +80,7 @@ def _text(cell: Any) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
-    """A table for a notebook, as the last line of a cell or through `display`.
+    """A table for a notebook, as the last line of a cell or through ``display``.
 
     Args:
         rows: a dictionary a row, from column to cell. Text stands as it is; an int gets its
@@ -73,13 +88,14 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
         caption: what the table shows, with units where the heads lack them.
 
     Returns:
-        A Table, shown as HTML in notebooks and on pages, and as text elsewhere.
+        A table, shown as HTML in notebooks and on pages, and as text elsewhere.
 
     Raises:
         ValueError: without rows, or where a row has other columns than the first.
 
     Example:
-        >>> table([{"K": 1, "bound, nats": "-97.3"}, {"K": 1000, "bound, nats": "-93.1"}])
+        >>> import vaelib
+        >>> vaelib.table([{"K": 1, "bound, nats": "-97.3"}, {"K": 1000, "bound, nats": "-93.1"}])
             K  bound, nats
             1        -97.3
         1,000        -93.1
@@ -105,6 +121,8 @@ def plus_minus(values: torch.Tensor, digits: int = 2) -> str:
         "mean ± sd", the mean alone where there is one run.
 
     Example:
+        >>> import torch
+        >>> from vaelib.tables import plus_minus
         >>> plus_minus(torch.tensor([84.0, 84.2, 84.4]))
         '84.20 ± 0.20'
     """

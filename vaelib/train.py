@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.data import Dataset
 
-from .arrays import Data, binarize, check_data, is_grey, labels_of
+from .arrays import Data, binarize, check_data, is_grey
 from .batches import Batches
 from .checkpoints import Checkpoints
 from .compute import Compute, autograd_traced
+from .contract import labels_kind, labels_of, likelihood_of, takes_missing
 from .distributions import is_bernoulli
 from .history import History
 from .interrupts import held_interrupts, stop
 from .losses import Losses
 from .memory import freed_memory_kept
-from .model import likelihood_of
 from .modes import seeded, tensor_like
 from .nets import autocast
 from .nonfinite import NonFiniteError
@@ -62,11 +62,11 @@ def fit(
 ) -> History:
     """Train a model in place and return its history, with the model in eval mode.
 
-    Under `torchrun` the call is distributed data-parallel: each process takes its slice of every
-    batch, and the result is the single process's to rounding. A model with a `noise_dim` is handed
-    its noise; one that draws its own gets the same distribution, not the same numbers. Batch norm
-    is the exception, here and with `accumulate`: its statistics are those of a process's slice
-    and of a part.
+    Under torchrun the call is distributed data-parallel: each process takes its slice of every
+    batch, and the result is the single process's to rounding. A model with a ``noise_dim`` is
+    handed its noise; one that draws its own gets the same distribution, not the same numbers.
+    Batch norm is the exception, here and with ``accumulate``: its statistics are those of a
+    process's slice and of a part.
 
     The caller's random state is left as it was; the same seed gives the same bits on the same
     CPU with the same thread count, which `fit` never changes.
@@ -74,26 +74,26 @@ def fit(
     Args:
         model: a `VAE`, or a module whose forward(x, num_samples) returns a `Draw`.
         data: Images, a tensor or an array, [N, ...]; or, read a batch at a time, an array on disk
-            (a memory map, h5py's, zarr's) or a `torch.utils.data.Dataset` of x or (x, y). Every
-            example comes once an epoch, in an order drawn from `seed`. Under a Bernoulli
-            likelihood grey pixels are drawn anew at each visit. Labels go to a model that takes
-            them.
-        objective: `Draw -> [B]`, maximised; a second argument named `step` is given the step. It
-            may return {term: [B]}, whose sum is maximised; a module's parameters are trained.
+            (a memory map, h5py's, zarr's) or a torch Dataset of x or (x, y). Every example comes
+            once an epoch, in an order drawn from ``seed``. Under a Bernoulli likelihood grey
+            pixels are drawn anew at each visit. Labels go to a model that takes them.
+        objective: a function ``Draw -> [B]``, maximised; a second argument named ``step`` is given
+            the step. It may return {term: [B]}, whose sum is maximised; a module's parameters are
+            trained.
         epochs: how often every example comes.
         batch_size: examples a step, the short last batch included.
         lr: the learning rate of the default optimizer.
         num_samples: draws an example, K.
         seed: of the order, of ink and noise.
-        out: a folder for checkpoints, one after each epoch and whenever `save_every` seconds have
+        out: a folder for checkpoints, one after each epoch and whenever ``save_every`` seconds have
             passed; the last two are kept. The same call takes up a cut run and ends with the same
             bits; a finished one returns at once. Ctrl-C and SIGTERM save, then stop.
         save_every: seconds between checkpoints.
         validation: data whose mean objective is measured after each epoch.
-        optimizer: `params -> Optimizer`; fused Adam at `lr` by default. An objective's own
+        optimizer: ``params -> Optimizer``; fused Adam at ``lr`` by default. An objective's own
             parameters come as a second group, named "objective".
         schedule: from the share of training done, in [0, 1), to a factor on the learning rate.
-        ema: the decay of an average of the weights, such as 0.999, returned as `history.ema`;
+        ema: the decay of an average of the weights, such as 0.999, returned as ``history.ema``;
             validation then uses it.
         clip: the greatest norm of a gradient; a longer one is scaled down, the objective's own
             parameters by themselves.
@@ -103,27 +103,35 @@ def fit(
             rounding.
         precision: "float32" (the model's own dtype), or "bf16": networks under bfloat16 autocast,
             densities and weights as they were.
-        compile: pass the model and the objective through `torch.compile`.
+        compile: pass the model and the objective through ``torch.compile``.
         on_nan: "stop" raises NonFiniteError where the objective or its gradient is not finite,
             "skip" goes on; in both cases the update is left out.
         callback: called with the model and the history after each epoch; True ends the run there,
-            as `EarlyStopping` does. One with state_dict and load_state_dict is kept in `out`.
+            as `EarlyStopping` does. One with state_dict and load_state_dict is kept in ``out``.
 
     Returns:
         The history, an entry an epoch.
 
     Raises:
-        ValueError, TypeError: for settings, data and models that it cannot train with, before the
-            first step: among them a posterior that would learn nothing from the objective.
-        OSError: where `out` cannot be written.
-        NonFiniteError: see `on_nan`.
+        ValueError: for settings, data and models that it cannot train with, before the first step:
+            among them a posterior that would learn nothing from the objective.
+        TypeError: likewise.
+        OSError: where ``out`` cannot be written.
+        NonFiniteError: see ``on_nan``.
+
+    Example:
+        >>> import torch, vaelib
+        >>> model, x = vaelib.mlp_vae(2, (8,), x_shape=(1, 4, 4)), torch.rand(64, 1, 4, 4)
+        >>> history = vaelib.fit(model, x, objective=vaelib.iwae, epochs=2, num_samples=5)
+        >>> history.epoch
+        [1, 2]
     """
     settings = Settings.of(locals())
     if not isinstance(model, nn.Module):
         raise TypeError(f"The model is a {type(model).__name__}; expected an nn.Module.")
     source = open_data(data, model)
     x, y = source.first()
-    px_z = likelihood_of(model, x, y if getattr(model, "labels", None) == "given" else None)
+    px_z = likelihood_of(model, x, y if labels_kind(model) == "given" else None)
     checked = source.check(px_z)
     _warn_of_photographs(x, px_z)
     held_out = _held_out(validation, model, px_z)
@@ -201,7 +209,7 @@ def _held_out(
     """Validation data, with the same bits after every epoch, and labels where they are given."""
     if validation is None:
         return None
-    missing = getattr(model, "missing", False)
+    missing = takes_missing(model)
     x = check_data(validation, px_z, missing=missing)
     if is_bernoulli(px_z):
         x = binarize(x, missing=missing).to(tensor_like(model).dtype)

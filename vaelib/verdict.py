@@ -9,11 +9,12 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 MIME = "application/vnd.vaelib.verdict+json"
-CONDITION = "holds under a condition"
-VERDICTS = ("holds", CONDITION, "undecided", "does not hold")
+Kind = Literal["holds", "holds under a condition", "undecided", "does not hold"]
+CONDITION: Kind = "holds under a condition"
+VERDICTS: tuple[Kind, ...] = get_args(Kind)
 BUDGETS = ("smoke", "full", "long", "gpu")
 
 
@@ -56,19 +57,35 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Verdict:
     """One claim, what was measured, and the verdict; a notebook displays it as a card.
 
-    - claim: an id, such as "C1" (the survey's) or "B1" (the book's own).
-    - measured: one sentence, its numbers printed by code.
-    - value, unit, interval: the number that decides, and its 95 % interval or spread.
-    - seeds: how many independent runs.
-    - condition: when it holds, if not always.
+    Attributes:
+        claim: an id, such as "C1" (the survey's) or "B1" (the book's own).
+        title: the claim in a few words.
+        measured: one sentence, its numbers printed by code.
+        verdict: what was found.
+        value: the number that decides.
+        unit: its unit.
+        interval: its 95 % interval or spread.
+        seeds: how many independent runs.
+        budget: the chapter's own.
+        condition: when it holds, if not always.
+        note: what else to know.
 
-    Raises ValueError for a field that breaks its rule in `RULES`, or a condition that is missing.
+    Raises:
+        ValueError: for a field that breaks its rule in `RULES`, or a condition that is missing.
+
+    Example:
+        >>> import vaelib
+        >>> print(vaelib.Verdict("B1", "A wide net", "It missed.", "does not hold", 0.2, "nats"))
+        B1, A wide net: does not hold
+        Measured: It missed.
+        Seeds: 1
+        Budget: full
     """
 
     claim: str
     title: str
     measured: str
-    verdict: str
+    verdict: Kind
     value: float
     unit: str
     interval: tuple[float, float] | None = None

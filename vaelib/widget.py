@@ -124,6 +124,3 @@ def callable_module(name: str, function: Callable[..., Any]) -> None:
     """
     kind = type("CallableModule", (ModuleType,), {"__call__": staticmethod(function)})
     sys.modules[name].__class__ = kind
-
-
-__all__ = ["Weights", "Widget", "callable_module", "film", "png", "script"]

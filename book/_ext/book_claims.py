@@ -5,6 +5,7 @@ with a figure of its chapter, and lists the claims of `claims.json` that no chap
 yet; `{tally}` shows all claims at a glance.
 """
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 import book_pictures
-from book_records import SURVEY, Records, order
+from book_records import SURVEY, Records, chapter_pages, order
 
 VERDICTS = {  # and the class of its badge
     "holds": "verdict-holds",
@@ -23,6 +24,7 @@ VERDICTS = {  # and the class of its badge
     "does not hold": "verdict-fails",
 }
 
+PLAN: dict[str, dict] = json.loads(Path(__file__).with_name("plan.json").read_text("utf-8"))
 SIGNS = {
     "holds": "\u2713",
     "holds under a condition": "\u25d0",
@@ -86,9 +88,18 @@ class Verdicts(Records):
             by_claim.setdefault(record["claim"], []).append((docname, record))
         result: list[nodes.Node] = []
         for claim, pairs in by_claim.items():
+            title = SURVEY.get(claim) or pairs[0][1]["title"]
             section = nodes.section("", nodes.title("", claim), classes=["claim"])
-            self.mark(section, claim, pairs[0][1]["title"])
-            section.extend(self.card(*pair) for pair in pairs)
+            self.mark(section, claim, title)
+            section += nodes.paragraph("", sentence(title), classes=["claim-title"])
+            # Two chapters may judge two halves of a claim: each names its own.
+            titles = [record["title"] for _, record in pairs]
+            parts = titles if len(set(titles)) > 1 else [""] * len(titles)
+            cards = [self.card(*pair, part) for pair, part in zip(pairs, parts)]
+            section += nodes.container("", *cards, classes=["claim-cards", f"cards-{len(cards)}"])
+            if chapters := self.to_come(claim):
+                text = f"More is to come in {' and in '.join(chapters)}."
+                section += nodes.paragraph("", text, classes=["claim-source"])
             result.append(section)
         if waiting := [claim for claim in SURVEY if claim not in by_claim]:
             section = nodes.section("", nodes.title("", "Not measured yet"), ids=["waiting"])
@@ -96,18 +107,21 @@ class Verdicts(Records):
             result.append(section)
         return result
 
-    def card(self, docname: str, record: dict) -> nodes.Node:
-        """One verdict: the claim, what was measured, a figure, and the chapter."""
-        sign = SIGNS[record["verdict"]]
-        badge = nodes.inline(
-            "",
-            f"{sign} {record['verdict']}",
-            classes=["verdict-badge", VERDICTS[record["verdict"]]],
-        )
+    def card(self, docname: str, record: dict, part: str = "") -> nodes.Node:
+        """One verdict on a claim, or on a part of it: where from, what was measured, a figure."""
+        verdict, seeds = record["verdict"], record["seeds"]
+        css = ["verdict-badge", VERDICTS[verdict]]
+        badge = nodes.inline("", f"{SIGNS[verdict]} {verdict}", classes=css)
+        runs = f", {seeds} seed{'s' * (seeds > 1)}" if seeds else ", nothing random"
+        source = [nodes.Text(" Chapter "), *self.chapter_link(docname), nodes.Text(runs)]
+        path = Path(self.env.doc2path(docname))
+        picture = book_pictures.picture(self.env.app.outdir, path, record["claim"])
         parts: list[nodes.Node] = [
-            nodes.paragraph("", "", badge),
-            nodes.paragraph("", sentence(record["title"]), classes=["claim-title"]),
+            nodes.paragraph("", "", badge, *source, classes=["claim-source"]),
+            nodes.raw("", picture or "", format="html"),
         ]
+        if part:
+            parts.append(nodes.paragraph("", "", nodes.strong("", sentence(part))))
         if record.get("condition"):
             parts.append(nodes.paragraph("", f"Condition: {record['condition']}."))
         parts.append(nodes.paragraph("", sentence(record["measured"])))
@@ -119,17 +133,13 @@ class Verdicts(Records):
             small.append(record["note"])
         if small:
             parts.append(nodes.paragraph("", " ".join(small), classes=["verdict-small"]))
-        seeds = record["seeds"]
-        runs = "nothing random" if not seeds else f"{seeds} seed{'s' * (seeds > 1)}"
-        source = [nodes.Text(f"{runs} \u00b7 chapter "), *self.chapter_link(docname)]
-        parts.append(nodes.paragraph("", "", *source, classes=["claim-source"]))
-        text = nodes.container("", *parts, classes=["claim-text"])
-        path = Path(self.env.doc2path(docname))
-        picture = book_pictures.picture(self.env.app.outdir, path, record["claim"])
-        if not picture:
-            return nodes.container("", text, classes=["claim-card"])
-        figure = nodes.raw("", picture, format="html")
-        return nodes.container("", text, figure, classes=["claim-card"])
+        return nodes.container("", *parts, classes=["claim-card"])
+
+    def to_come(self, claim: str) -> list[str]:
+        """The chapters that are to measure a claim and are not written yet."""
+        written = {path.stem[:2] for _, path in chapter_pages(self.env)}
+        numbers = [n for n in PLAN["claims"].get(claim, ()) if n not in written]
+        return [f"chapter {n}, {PLAN['chapters'][n]}" for n in numbers]
 
     def chapter_link(self, docname: str) -> list[nodes.Node]:
         """A chapter's number and a link; Sphinx fills in the title once it has read it."""
@@ -151,8 +161,14 @@ class Verdicts(Records):
         for claim in claims:
             node = nodes.paragraph("", "", nodes.strong("", claim))
             self.mark(node, claim, SURVEY[claim])
-            rows.append([[node], [nodes.paragraph("", SURVEY[claim])]])
-        return table(["Id", "Claim"], rows, [8, 92], "waiting-table")
+            chapters = [
+                nodes.paragraph("", f"{number} {PLAN['chapters'][number]}")
+                for number in PLAN["claims"][claim]
+            ]
+            rows.append([[node], [nodes.paragraph("", SURVEY[claim])], chapters])
+        return table(
+            ["Id", "Claim", "Will be measured in chapter"], rows, [8, 52, 40], "waiting-table"
+        )
 
     def mark(self, node: nodes.Element, claim: str, title: str) -> None:
         node["ids"].append(claim.lower())

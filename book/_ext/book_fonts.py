@@ -1,7 +1,8 @@
-"""The fonts of the pages, cut down to the letters in use, inside a style sheet.
+"""The fonts of the pages, inside a style sheet: no text jumps, and no request is made.
 
-One family for pages, widgets and figures: matplotlib's DejaVu Sans. No text jumps, and no request
-is made.
+Serif for reading, sans for tables, captions and figures, mono for code: `tools/fonts.py` cut them
+and says why these. The signs that the three lack are matplotlib's DejaVu Sans, on pages as in
+figures.
 """
 
 import base64
@@ -12,22 +13,22 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from fontTools import subset
+from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 
-FONTS = {  # family, weight: the file in matplotlib
-    ("DejaVu Sans", 400): "DejaVuSans.ttf",
-    ("DejaVu Sans", 700): "DejaVuSans-Bold.ttf",
-    ("DejaVu Sans Mono", 400): "DejaVuSansMono.ttf",
+import vaelib
+
+PAGES, FIGURES = Path(__file__).with_name("fonts"), Path(vaelib.__file__).with_name("fonts")
+SANS, SERIF, MONO = "Measured Sans", "Measured Serif", "Measured Mono"
+FONTS = {  # family, weight, style: the file
+    (SERIF, 400, "normal"): PAGES / "MeasuredSerif-Regular.ttf",
+    (SERIF, 400, "italic"): PAGES / "MeasuredSerif-Italic.ttf",
+    (SERIF, 700, "normal"): PAGES / "MeasuredSerif-Bold.ttf",
+    (SANS, 400, "normal"): FIGURES / "MeasuredSans-Regular.ttf",
+    (SANS, 700, "normal"): FIGURES / "MeasuredSans-Bold.ttf",
+    (MONO, 400, "normal"): PAGES / "MeasuredMono-Regular.ttf",
 }
-LETTERS = [
-    *range(0x20, 0x7F),
-    *range(0xA0, 0x180),  # Latin
-    *range(0x391, 0x3CA),  # Greek
-    *range(0x2010, 0x2027),  # dashes, quotes
-    *range(0x2070, 0x2090),  # raised and lowered digits
-    *range(0x2190, 0x2195),  # arrows
-    *(ord(sign) for sign in "−∂∇∈∏∑√∞∫≈≠≡≤≥‖∥∝±×÷·✓✗◐○●▲▼▶◀"),
-]
+SIGNS = [ord(sign) for sign in "∇∈≡‖∥∝✓✗◐○●▲▼▶◀↔⁺⁻⁼₊₋₌"]
 ICONS = {  # of Font Awesome, as the theme's pages use them
     "angle-left": 0xF104,
     "angle-right": 0xF105,
@@ -44,34 +45,55 @@ ICONS = {  # of Font Awesome, as the theme's pages use them
 }
 
 
-def face(path: Traversable, family: str, weight: int, letters: Iterable[int]) -> str:
-    """A font cut down to some letters, as a rule that holds it."""
-    options = subset.Options(flavor="woff", hinting=False, layout_features=["kern"])
-    options.drop_tables += ["FFTM"]  # the font editor's own time stamp
+def open_font(path: Traversable) -> TTFont:
+    return TTFont(io.BytesIO(path.read_bytes()))
+
+
+def rule(font: TTFont, family: str, weight: int, style: str = "normal") -> str:
+    """A font as a rule of a style sheet that holds it."""
+    font.flavor, font.recalcTimestamp = "woff", False
     buffer = io.BytesIO()
-    with subset.load_font(str(path), options) as font:
-        cutter = subset.Subsetter(options)
-        cutter.populate(unicodes=letters)
-        cutter.subset(font)
-        subset.save_font(font, buffer, options)
+    font.save(buffer)
     data = base64.b64encode(buffer.getvalue()).decode()
     return (
-        f'@font-face {{ font-family: "{family}"; font-weight: {weight}; '
+        f'@font-face {{ font-family: "{family}"; font-weight: {weight}; font-style: {style}; '
         f"src: url(data:font/woff;base64,{data}); }}"
     )
 
 
+def cut(path: Traversable, letters: Iterable[int]) -> TTFont:
+    """A font cut down to some letters."""
+    options = subset.Options(hinting=False, layout_features=["kern"])
+    options.drop_tables += ["FFTM"]  # the font editor's own time stamp
+    font = open_font(path)
+    cutter = subset.Subsetter(options)
+    cutter.populate(unicodes=letters)
+    cutter.subset(font)
+    return font
+
+
+def licence(path: Traversable) -> str:
+    return path.read_text("utf-8").replace("*/", "* /")
+
+
 def font_css() -> str:
     """The style sheet that holds the fonts. It comes after the theme's, so its icons win."""
-    folder = files("matplotlib") / "mpl-data" / "fonts" / "ttf"
-    license_ = (folder / "LICENSE_DEJAVU").read_text("utf-8").replace("*/", "* /")
+    dejavu = files("matplotlib") / "mpl-data" / "fonts" / "ttf"
     theme = files("pydata_sphinx_theme") / "theme" / "pydata_sphinx_theme" / "static"
     icons = theme / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.ttf"
+    copyrights = [
+        licence(folder / f"LICENSE-{name}.txt").split("\n\n")[0]
+        for name, folder in {"Serif": PAGES, "Sans": FIGURES, "Mono": PAGES}.items()
+    ]
     rules = [
-        f"/* DejaVu fonts, cut down to the letters in use.\n\n{license_}*/",
-        *(face(folder / FONTS[key], *key, LETTERS) for key in FONTS),
+        "/* Measured Serif, Sans and Mono: cut from fonts that are\n\n",
+        "\n".join(copyrights),
+        licence(PAGES / "LICENSE-Serif.txt").partition("\n\n")[2] + "*/",
+        *(rule(open_font(path), *key) for key, path in FONTS.items()),
+        f"/* DejaVu fonts, cut down to a few signs.\n\n{licence(dejavu / 'LICENSE_DEJAVU')}*/",
+        rule(cut(dejavu / "DejaVuSans.ttf", SIGNS), "DejaVu Sans", 400),
         "/* Font Awesome Free 6, https://fontawesome.com, icons CC BY 4.0, font SIL OFL 1.1. */",
-        face(icons, "Font Awesome 6 Free", 900, ICONS.values()),
+        rule(cut(icons, ICONS.values()), "Font Awesome 6 Free", 900),
     ]
     return "\n".join(rules) + "\n"
 

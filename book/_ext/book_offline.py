@@ -39,7 +39,6 @@ REPAIRS = [
     (re.compile(r'<script defer src="[^"]*/scripts/fontawesome\.js[^"]*"></script>\s*'), ""),
 ]
 REPAIRS_WHERE_PRESENT = [
-    (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
     # No line begins with the full stop after a formula.
     (
         re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([.,;:!?)]+)'),

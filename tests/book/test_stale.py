@@ -104,6 +104,14 @@ def draw():
 def other():
     return 2
 """,
+    "look": """
+from pathlib import Path
+
+for path in Path(__file__).with_name("fonts").glob("*.ttf"):
+    print(path)
+
+STYLE = {}
+""",
     "page": """
 from importlib.resources import files
 
@@ -118,6 +126,7 @@ FILES = {  # by file, the chapters that read it
     "data/results/gpu/card.json": {"10"},
     "data/weights/net.bin": {"07"},
     "vaelib/dark.css": {"05", "09"},
+    "vaelib/fonts/sans.ttf": {"05", "09", "11"},
 }
 CHAPTERS = {
     "01": "import vaelib\n\nvaelib.middle(1)",
@@ -129,6 +138,7 @@ CHAPTERS = {
     "07": "results('long_run')\nload(folder / 'weights/net.bin')",
     "08": "print(1)",
     "09": "import vaelib.page\n\nvaelib.page.page()",
+    "11": "from vaelib.look import STYLE\n\nprint(STYLE)",
     "10": "for path in (stored / 'gpu').glob('*.json'):\n    print(path)",
 }
 
@@ -250,7 +260,7 @@ def benchmark_book(book, code):
         new_code_cell("aside = 1"),
         tagged(code, "long_run", "one-seed"),
     ]
-    path = book / "book/part/11_sample.ipynb"
+    path = book / "book/part/12_sample.ipynb"
     notebooks.write(new_notebook(cells=cells), path)
     return path
 
@@ -270,7 +280,7 @@ def test_a_benchmark_older_than_its_cells_or_its_code_is_named(book):
     assert stale.stale_benchmarks(book) == {"long_run": "changed: vaelib.constants.FACTOR"}
     change(book, "constants", "FACTOR = 4", "FACTOR = 2")
     benchmark_book(book, "result = {'seed': seed, 'x': vaelib.middle(2)}")
-    assert stale.stale_benchmarks(book) == {"long_run": "the cells of 11_sample.ipynb changed"}
+    assert stale.stale_benchmarks(book) == {"long_run": "the cells of 12_sample.ipynb changed"}
 
 
 def test_the_benchmarks_of_the_book_are_those_whose_results_it_has():

@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence
 from torch.testing import assert_close
 
 import vaelib
-from vaelib.objectives import cyclical, linear
+from vaelib.objectives import cyclical, linear, modules_of, takes_step
 
 
 @pytest.fixture
@@ -296,3 +296,22 @@ def test_fit_hands_the_step_to_a_warm_up_and_remembers_its_length(tmp_path, monk
     assert trained(slow, tmp_path)[0] > trained(quick, None)[0]
     with pytest.raises(ValueError, match=r"objective = .*linear\(steps=1000.*linear\(steps=1,"):
         trained(quick, tmp_path)
+
+
+class Warm(nn.Module):
+    def forward(self, draw, weight=1.0, step=None):
+        return draw.log_px_z.mean(0)
+
+    def without_step(self, draw):
+        return draw.log_px_z.mean(0)
+
+
+def test_the_step_and_the_modules_of_an_objective_are_found_in_what_holds_them():
+    warm = Warm()
+    held = functools.partial(functools.partial(warm, weight=2.0), weight=3.0)
+    assert [takes_step(o) for o in (warm, held, warm.forward)] == [True, True, True]
+    assert takes_step(functools.partial(vaelib.elbo, beta=2.0))
+    assert not takes_step(warm.without_step) and not takes_step(vaelib.iwae)
+    for objective in (warm, held, warm.forward, warm.without_step):
+        assert modules_of(objective) == [warm]
+    assert modules_of(vaelib.elbo) == []

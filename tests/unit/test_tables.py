@@ -14,8 +14,9 @@ ROWS = [{"model": "VAE <small>", "nats": "-97.3"}, {"model": "PCA", "nats": "-20
 def test_html_and_text_hold_every_cell():
     table = vaelib.table(ROWS, caption="Test images & bits")
     assert "VAE &lt;small&gt;" in table._repr_html_()
-    assert "<caption>Test images &amp; bits</caption>" in table._repr_html_()
-    assert table._repr_html_().count("<td class=number>") == 2
+    assert ">Test images &amp; bits</caption>" in table._repr_html_()
+    assert table._repr_html_().count("<td class=number style=text-align:right>") == 2
+    assert table._repr_html_().count("<td style=text-align:left>") == 2
     assert str(table).splitlines() == [
         "Test images & bits",
         "model                nats",

@@ -1,0 +1,26 @@
+"""The look of the pages: one style sheet, joined from parts in an order that matters."""
+
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+PARTS = ["page", "cells", "claims", "chapters", "api", "narrow", "print"]  # the later wins
+
+
+def style() -> str:
+    folder = Path(__file__).with_name("css")
+    return "\n".join((folder / f"{part}.css").read_text("utf-8") for part in PARTS)
+
+
+def write_style(app: Sphinx) -> None:
+    if app.builder.format != "html":
+        return
+    static = Path(app.outdir, "_static")
+    static.mkdir(parents=True, exist_ok=True)
+    (static / "measured.css").write_text(style(), encoding="utf-8")
+    app.add_css_file("measured.css", priority=800)
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("builder-inited", write_style)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
