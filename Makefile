@@ -107,6 +107,7 @@ bench: .venv/.ready ## measure the speed of fit against peers: a quiet machine, 
 gpu: ## run the CUDA tests and the benchmark on a GPU, into data/results/gpu
 	VAELIB_PROGRESS=0 PYTHONPATH=. $(PYTHON) -m pytest -q -c /dev/null --rootdir . tests/gpu
 	VAELIB_PROGRESS=0 PYTHONPATH=. $(PYTHON) tests/bench/bench.py --gpu
+	PYTHONPATH=. $(PYTHON) tests/bench/scale.py
 
 torture: .venv/.ready ## break fit for half an hour: kills, lost workers, damaged files
 	VAELIB_TORTURE=full $(ONE_THREAD) $(PYTEST) -q -x tests/torture

@@ -234,7 +234,7 @@ class Draw:
 
     @property
     def rate(self) -> Tensor:
-        """What the code costs, [B], nats: the KL where it is known, else its estimate by draws."""
+        """What the code costs, the KL where it is known, or the draws' estimate; [B], nats."""
         return self.mean(self.log_qz_x - self.log_pz) if self.kl_parts is None else self.kl
 
     @property

@@ -44,6 +44,16 @@ ICONS = {  # of Font Awesome, as the theme's pages use them
     "sun": 0xF185,
 }
 
+# A browser lays the text out before it has read even these fonts, in a face of the system's, and
+# then anew: lines move. So the page is shown when they are there, which takes milliseconds.
+WAIT = """{
+  const root = document.documentElement, ours = [...document.fonts].filter((font) => {
+    return font.family.includes("Measured");
+  });
+  root.classList.add("setting");
+  Promise.all(ours.map((font) => font.load())).finally(() => root.classList.remove("setting"));
+}"""
+
 
 def open_font(path: Traversable) -> TTFont:
     return TTFont(io.BytesIO(path.read_bytes()))
@@ -86,6 +96,7 @@ def font_css() -> str:
         for name, folder in {"Serif": PAGES, "Sans": FIGURES, "Mono": PAGES}.items()
     ]
     rules = [
+        "html.setting body { visibility: hidden; }",
         "/* Measured Serif, Sans and Mono: cut from fonts that are\n\n",
         "\n".join(copyrights),
         licence(PAGES / "LICENSE-Serif.txt").partition("\n\n")[2] + "*/",
@@ -105,6 +116,7 @@ def write_fonts(app: Sphinx) -> None:
     static.mkdir(parents=True, exist_ok=True)
     (static / "fonts.css").write_text(font_css(), encoding="utf-8")
     app.add_css_file("fonts.css", priority=150)
+    app.add_js_file(None, body=WAIT, priority=100)
 
 
 def setup(app: Sphinx) -> dict:

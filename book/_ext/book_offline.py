@@ -44,6 +44,11 @@ REPAIRS_WHERE_PRESENT = [
         re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([.,;:!?)]+)'),
         r'<span class="together">\1\2</span>',
     ),
+    # Sphinx sets a long signature as a list of definitions that has no terms, within a term.
+    (
+        re.compile(r'(?<=<span class="sig-paren">\(</span>)\s*<dl>(.*?)</dl>\s*', re.S),
+        lambda lines: re.sub(r"<(/?)dd>", r"<\1span>", lines[1]),
+    ),
 ]
 
 
