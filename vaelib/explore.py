@@ -1,6 +1,6 @@
 """`explore(model)`: move through the latent space and watch the image follow.
 
-The networks are described for explore.js, which runs them in the reader's browser.
+The networks are described for js/network.js, which runs them in the reader's browser.
 """
 
 import base64
@@ -61,9 +61,9 @@ KNOWN = (
 def steps_of(
     module: nn.Module, shape: Sequence[int], weights: Weights
 ) -> tuple[list[dict[str, Any]], tuple[int, ...]]:
-    """A network as steps for explore.js, and the shape of what comes out.
+    """A network as steps for network.js, and the shape of what comes out.
 
-    shape: that of one input, without the batch. Raises ValueError for a module that explore.js
+    shape: that of one input, without the batch. Raises ValueError for a module that network.js
     does not run, or a setting of one.
     """
     shape = tuple(shape)
