@@ -5,7 +5,6 @@ import json
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-import form
 import jobs
 import notebooks
 import stale
@@ -285,5 +284,4 @@ def test_a_benchmark_older_than_its_cells_or_its_code_is_named(book):
 
 def test_the_benchmarks_of_the_book_are_those_whose_results_it_has():
     stored = {path.stem for path in (notebooks.ROOT / "data/results").glob("*.json")} - {"bench"}
-    waiting = {"first_vae": "05", "evaluation": "07"}  # their chapters tag them `benchmark`
-    assert set(jobs.jobs()) == stored - {name for name in waiting if waiting[name] in form.NOT_YET}
+    assert set(jobs.jobs()) == stored

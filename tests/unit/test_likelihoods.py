@@ -80,7 +80,7 @@ def test_a_continuous_bernoulli_is_no_bernoulli():
     assert vaelib.log_marginal(model, grey, 3).data_seed is None
 
 
-@pytest.mark.parametrize("likelihood", ALL, ids=str)
+@pytest.mark.parametrize("likelihood", ALL, ids=lambda one: getattr(one, "__name__", str(one)))
 def test_training_raises_the_bound_and_files_keep_the_model(likelihood, tmp_path):
     train, _ = vaelib.data.cifar10()
     x = train.x[:256, :, 8:24, 8:24].contiguous()
