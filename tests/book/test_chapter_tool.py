@@ -90,7 +90,7 @@ def test_a_benchmark_runs_the_cells_that_its_tag_names(chapter):
     source(notebook, "progress", "raise RuntimeError('not a cell of the benchmark')")
     notebooks.write(notebook, chapter)
     found = benchmark.run_seed("sums", chapter, seed=2)
-    assert found["result"] == {"seed": 2, "two": 2, "is": "long"} and found["seconds"] > 0
+    assert found["result"] == {"seed": 2, "two": 2, "is": "long"}
 
 
 def test_a_widget_goes_and_its_page_stays():
