@@ -16,7 +16,7 @@ def slim(app: Sphinx, error: Exception | None) -> None:
         webp = png.with_suffix(".webp")
         if not webp.exists():  # the name is that of the content
             with Image.open(png) as image:
-                image.save(webp, "WEBP", lossless=True, quality=100, method=6)
+                image.save(webp, "WEBP", lossless=True, quality=100, method=5)
         png.unlink()
     for page in outdir.rglob("*.html"):
         html = page.read_text(encoding="utf-8")
