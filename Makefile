@@ -45,7 +45,7 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 unit: .venv/.ready
-	$(ONE_THREAD) $(PYTEST) -q tests/unit tests/gpu tests/bench tests/torture
+	$(ONE_THREAD) $(PYTEST) -q -n 2 --dist loadfile tests/unit tests/gpu tests/bench tests/torture
 
 # Stamps and form first, for they take seconds; then every chapter runs, two at a time.
 chapters: .venv/.ready
@@ -53,7 +53,7 @@ chapters: .venv/.ready
 	$(ONE_THREAD) $(PYTEST) -q -m slow -n 2 tests/book
 
 pages: book browser
-	$(PYTEST) -q tests/browser
+	$(PYTEST) -q -n 2 --dist worksteal tests/browser
 
 browser: tests/browser/node_modules/.package-lock.json
 	@missing=; for tool in chromium chromedriver; do \
@@ -78,7 +78,7 @@ tests/browser/node_modules/.package-lock.json: tests/browser/package-lock.json
 # All cores: give it a quiet machine, or set OMP_NUM_THREADS=1 (threads that compete are slow).
 run: .venv/.ready ## run a chapter in full and store its outputs: make run CHAPTER=05
 	@test -n "$(CHAPTER)" || { echo "Which one? make run CHAPTER=05" >&2; exit 1; }
-	VAELIB_PROGRESS=0 $(BIN)/python book/_ext/chapters.py run $(CHAPTER)
+	VAELIB_PROGRESS=0 $(BIN)/python tools/chapters.py run $(CHAPTER)
 
 lab: .venv/.ready ## open the chapters in JupyterLab
 	$(BIN)/jupyter-lab book
@@ -86,17 +86,17 @@ lab: .venv/.ready ## open the chapters in JupyterLab
 serve: book ## build the book and serve it at http://localhost:8000 (PORT=...)
 	$(BIN)/python -m http.server $(PORT) --bind localhost --directory _site/_build/html
 
-stale: .venv/.ready ## list chapters made with older vaelib modules than today's
-	$(BIN)/python book/_ext/chapters.py stale
+stale: .venv/.ready ## list chapters and benchmarks that a change in vaelib or data can alter
+	$(BIN)/python tools/chapters.py stale
 
 address: .venv/.ready ## copy the repository's address from pyproject.toml into the chapters
-	$(BIN)/python book/_ext/chapters.py address
+	$(BIN)/python tools/chapters.py address
 
 benchmark: .venv/.ready ## run again what is too long for a chapter, into data/results
-	$(BIN)/python book/_ext/benchmark.py
+	$(BIN)/python tools/benchmark.py
 
 weights: .venv/.ready ## train again what data/weights holds: five minutes
-	$(ONE_THREAD) $(BIN)/python book/_ext/weights.py
+	$(ONE_THREAD) $(BIN)/python tools/weights.py
 
 bench: .venv/.ready ## measure the speed of fit against peers: a quiet machine, 15 minutes
 	$(BIN)/python tests/bench/bench.py

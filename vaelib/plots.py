@@ -3,11 +3,13 @@
 Functions take `ax`, draw on it and return nothing. `use_style()` is called once a chapter.
 """
 
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from torch import Tensor
@@ -36,18 +38,27 @@ CLASS_COLORS = [
 ]
 WIDTH = 7.2  # inches: 720 px of a page, 1440 on a high-density screen
 
+# The pages' sans, which lies beside this file: figures look alike on every machine.
+for _path in sorted(Path(__file__).with_name("fonts").glob("*.ttf")):
+    font_manager.fontManager.addfont(_path)
+
 STYLE: dict[str, Any] = {
     "figure.figsize": (WIDTH, 3.2),
     "figure.dpi": 100,
     "savefig.dpi": 100,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 10.5,
+    # In the size of the pages' tables and captions, formulas in MathJax's letters. Signs that the
+    # font lacks come from matplotlib's own; beside a formula they can't: there write $\nabla$.
+    "font.family": ["Measured Sans", "DejaVu Sans"],
+    "font.size": 11,
+    "mathtext.fontset": "cm",
+    "axes.titlesize": 12,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 10,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#444444",
@@ -59,7 +70,7 @@ STYLE: dict[str, Any] = {
         color=[COLORS[role] for role in ("p", "q", "data", "other", "fifth", "exact")]
     ),
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "lines.linewidth": 1.8,
     "image.cmap": "gray_r",
     "image.interpolation": "nearest",

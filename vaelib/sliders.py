@@ -1,7 +1,7 @@
 """`sliders(view, ...)`: a figure that follows its reader's sliders, with or without a kernel.
 
 Where `explore` runs a network in the page, this computes a figure beforehand, at every position
-of its sliders, and keeps the numbers. The same script, explore.js, draws them.
+of its sliders, and keeps the numbers. The same script, js/*.js, draws them.
 """
 
 import io

@@ -1,10 +1,55 @@
-"""Verdicts: what a chapter found about a claim, as a record that the claims page is built from."""
+"""Verdicts: what a chapter found about a claim, as a record that the claims page is built from.
+
+This is the one place that knows a record's fields and their rules: the page reads a stored record
+by `Verdict(**record)`.
+"""
 
 import html
+import math
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-VERDICTS = ("holds", "holds under a condition", "undecided", "does not hold")
+MIME = "application/vnd.vaelib.verdict+json"
+CONDITION = "holds under a condition"
+VERDICTS = ("holds", CONDITION, "undecided", "does not hold")
+BUDGETS = ("smoke", "full", "long", "gpu")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_interval(value: Any) -> bool:
+    pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
+    return pair and value[0] <= value[1]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "claim": (
+        lambda v: _is_text(v) and bool(re.fullmatch(r"[CB]\d+", v)),
+        'the id of a claim, such as "C1" (the survey\'s) or "B1" (the book\'s own)',
+    ),
+    "title": (_is_text, "the claim in a sentence"),
+    "measured": (_is_text, "a sentence on what was measured"),
+    "verdict": (lambda v: v in VERDICTS, f"one of {VERDICTS}"),
+    "value": (_is_number, "a finite number"),
+    "unit": (_is_text, "a text"),
+    "interval": (lambda v: v is None or _is_interval(v), "two finite numbers, the lower first"),
+    "seeds": (_is_count, "a whole number, 0 where nothing is random"),
+    "budget": (lambda v: v in BUDGETS, f"one of {BUDGETS}"),
+    "condition": (lambda v: v is None or _is_text(v), "a text, or None"),
+    "note": (lambda v: v is None or _is_text(v), "a text, or None"),
+}
 
 
 @dataclass(frozen=True)
@@ -17,7 +62,7 @@ class Verdict:
     - seeds: how many independent runs.
     - condition: when it holds, if not always.
 
-    Raises ValueError for a verdict that is none of `VERDICTS`, or a condition that is missing.
+    Raises ValueError for a field that breaks its rule in `RULES`, or a condition that is missing.
     """
 
     claim: str
@@ -33,12 +78,13 @@ class Verdict:
     note: str | None = None
 
     def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict is {self.verdict!r}; expected one of {VERDICTS}.")
-        if (self.verdict == "holds under a condition") != bool(self.condition):
+        for name, (keeps, expected) in RULES.items():
+            if not keeps(value := getattr(self, name)):
+                raise ValueError(f"{name} is {value!r}; expected {expected}.")
+        if (self.verdict == CONDITION) != bool(self.condition):
             raise ValueError(
                 f"verdict is {self.verdict!r} and condition is {self.condition!r}; expected a "
-                "condition with 'holds under a condition', and only there."
+                f"condition with {CONDITION!r}, and only there."
             )
 
     def __str__(self) -> str:
@@ -62,7 +108,7 @@ class Verdict:
         rows = "".join(f"<dt>{name}</dt><dd>{e(text)}</dd>" for name, text in self._facts())
         note = f"<p>{e(self.note)}</p>" if self.note else ""
         return {
-            "application/vnd.vaelib.verdict+json": asdict(self),
+            MIME: asdict(self),
             "text/html": (
                 f'<div class="verdict" data-verdict="{self.verdict}">'
                 f'<p class="verdict-head"><span class="verdict-claim">{e(self.claim)}</span> '

@@ -1,7 +1,7 @@
 """What the live widgets share: a script, numbers in float16, and a form for pages without a kernel.
 
 In live Jupyter and Colab a widget runs through anywidget, in step with Python. In a page built from
-stored outputs the same JavaScript, explore.js, runs by itself: no kernel, no server, no request.
+stored outputs the same JavaScript runs by itself: no kernel, no server, no request.
 """
 
 import base64
@@ -22,6 +22,14 @@ import torch
 import traitlets
 from PIL import Image
 from torch import Tensor
+
+PARTS = ("network", "drawing", "explorer", "paper", "sliders", "start")
+
+
+def script() -> str:
+    """The widgets' JavaScript, one module: js/*.js share a scope, and import nothing."""
+    folder = files(__package__) / "js"
+    return "\n".join((folder / f"{part}.js").read_text("utf-8") for part in PARTS)
 
 
 class Weights:
@@ -52,7 +60,7 @@ class Weights:
 class Widget(anywidget.AnyWidget):
     """What the book's widgets share: one script, numbers in float16, and a form for pages."""
 
-    _esm = (files(__package__) / "explore.js").read_text("utf-8")  # a path would start a watcher
+    _esm = script()  # a path would start a watcher
     _css = (files(__package__) / "explore.css").read_text("utf-8")
     spec = traitlets.Unicode().tag(sync=True)
     weights = traitlets.Bytes().tag(sync=True)
@@ -118,4 +126,4 @@ def callable_module(name: str, function: Callable[..., Any]) -> None:
     sys.modules[name].__class__ = kind
 
 
-__all__ = ["Weights", "Widget", "callable_module", "film", "png"]
+__all__ = ["Weights", "Widget", "callable_module", "film", "png", "script"]

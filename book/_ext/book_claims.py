@@ -1,13 +1,10 @@
-"""The verdicts, made from the records that the chapters' stored outputs hold.
+"""The claims page, made from the records of the chapters' verdicts.
 
-A chapter displays a record under the MIME type `application/vnd.vaelib.verdict+json`. The
-directive `{verdicts}` collects the records of all chapters in `_toc.yml`, C-numbers first, each
+The directive `{verdicts}` shows the records of all chapters in `_toc.yml`, C-numbers first, each
 with a figure of its chapter, and lists the claims of `claims.json` that no chapter has measured
-yet; `{tally}` shows all claims at a glance. A malformed record is a warning that names the
-notebook and the field.
+yet; `{tally}` shows all claims at a glance.
 """
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -15,18 +12,10 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
-from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
 
 import book_pictures
+from book_records import SURVEY, Records, order
 
-logger = logging.getLogger(__name__)
-
-MIME = "application/vnd.vaelib.verdict+json"
-SURVEY: dict[str, str] = json.loads(
-    Path(__file__).with_name("claims.json").read_text(encoding="utf-8")
-)
 VERDICTS = {  # and the class of its badge
     "holds": "verdict-holds",
     "holds under a condition": "verdict-condition",
@@ -43,110 +32,9 @@ SIGNS = {
 }
 
 
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def is_interval(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
-
-
-# field: (test, what is expected, whether it may be absent or null)
-FIELDS = {
-    "claim": (
-        lambda v: is_text(v) and (v in SURVEY or re.fullmatch(r"B\d+", v) is not None),
-        'an id of claims.json or a chapter\'s own, such as "B01"',
-        False,
-    ),
-    "title": (is_text, "the claim in a sentence", False),
-    "measured": (is_text, "a sentence on what was measured", False),
-    "value": (is_number, "a finite number", True),
-    "unit": (is_text, "a text", True),
-    "interval": (
-        lambda v: is_interval(v) and v[0] <= v[1],
-        "two finite numbers, the lower first",
-        True,
-    ),
-    "seeds": (
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,
-        "a whole number, 0 where nothing is random",
-        False,
-    ),
-    "budget": (lambda v: v == "full", '"full", since a smoke run judges nothing', False),
-    "verdict": (lambda v: is_text(v) and v in VERDICTS, f"one of {list(VERDICTS)}", False),
-    "condition": (is_text, "a text", True),
-    "note": (lambda v: isinstance(v, str), "a text", True),
-}
-
-
-def problems(record: object) -> list[str]:
-    """What is wrong with a record, a sentence a field."""
-    if not isinstance(record, dict):
-        return [f"the record is {record!r}, expected an object"]
-    found = []
-    for field, (valid, expected, optional) in FIELDS.items():
-        value = record.get(field)
-        if value is None:
-            if not optional:
-                found.append(f"field {field!r} is missing, expected {expected}")
-        elif not valid(value):
-            found.append(f"field {field!r} is {value!r}, expected {expected}")
-    found += [f"field {field!r} is not known" for field in sorted(set(record) - set(FIELDS))]
-    if not found and (record["verdict"] == "holds under a condition") != bool(
-        record.get("condition")
-    ):
-        found.append("field 'condition' goes with the verdict 'holds under a condition' only")
-    return found
-
-
-def read_records(notebook: Path) -> list[object]:
-    """The verdict records among a notebook's stored outputs, in their order."""
-    text = notebook.read_text(encoding="utf-8")
-    cells = json.loads(text, parse_constant=str)["cells"]  # NaN is no measurement: not a number
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
-
-
-def order(claim: str) -> tuple[bool, int]:
-    """Sort key: the survey's claims by number, then the book's own."""
-    return claim[0] != "C", int(claim[1:])
-
-
 def number(value: float) -> str:
     short = re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e")
     return short.replace("-", "\N{MINUS SIGN}")
-
-
-def chapter_pages(env: BuildEnvironment) -> list[tuple[str, Path]]:
-    """(page, notebook) of each chapter; the page that asks is made again where one changes."""
-    env.note_reread()
-    # By number: the part's folder says nothing about order.
-    names = sorted(env.found_docs, key=lambda name: name.rsplit("/", 1)[-1])
-    pages = [(name, Path(env.doc2path(name))) for name in names]
-    pages = [(name, path) for name, path in pages if path.suffix == ".ipynb"]
-    for _, path in pages:
-        env.note_dependency(str(path))
-    return pages
-
-
-class Records(SphinxDirective):
-    """What the directives of this module share: the records of all chapters."""
-
-    def records(self, warn: bool = False) -> list[tuple[str, dict]]:
-        """(page, record), the survey's claims by number, then the book's own."""
-        records = []
-        for docname, path in chapter_pages(self.env):
-            for record in read_records(path):
-                faults = problems(record)
-                for fault in faults if warn else ():
-                    logger.warning("%s.ipynb: verdict record: %s", docname, fault)
-                if not faults:
-                    records.append((docname, record))
-        return sorted(records, key=lambda pair: order(pair[1]["claim"]))  # stable
 
 
 class Tally(Records):

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from PIL import Image
 
-import chapters
+import notebooks
 
 WIDTH = 720  # pixels: twice the width that a page gives them
 
 
 def figure(path: Path, tag: str) -> tuple[bytes, str] | None:
     """The PNG and the alternative text of the chapter's cell with this tag."""
-    for cell in chapters.tagged(chapters.read(path), tag):
+    for cell in notebooks.tagged(notebooks.read(path), tag):
         for output in cell.outputs:
             if png := output.get("data", {}).get("image/png"):
                 return base64.b64decode(png), cell.metadata["mystnb"]["image"]["alt"]

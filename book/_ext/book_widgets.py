@@ -1,7 +1,7 @@
 """Live widgets in the built pages: one copy of script, style and weights a page, and a directive.
 
 A chapter's stored output holds a widget whole, so that it also lives outside the book. Here its
-script and style give way to today's vaelib/explore.js and .css, two files that all pages share.
+script and style give way to today's, two files that all pages share.
 
     ```{explorer} pocket_vae
     ```
@@ -16,11 +16,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
-import vaelib
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 from sphinx.util import logging
+
+import vaelib
+from vaelib.widget import script
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +37,15 @@ SCRIPT = re.compile(
 
 
 def shared_script() -> str:
-    """explore.js as a plain script: browsers load no module from a file on disk."""
-    source = (files("vaelib") / "explore.js").read_text("utf-8")
-    source = re.sub(r"^export (default .*|(?=function))", "", source, flags=re.M)
+    """The widgets' module as a plain script: browsers load no module from a file on disk."""
+    source = re.sub(r"^export (default .*|(?=function))", "", script(), flags=re.M)
     return f"(() => {{\n{source}\nglobalThis.startWidget = start;\n}})();\n"
 
 
 @functools.cache
 def shared_files() -> dict[str, str]:
     return {
-        "explore.js": shared_script(),
+        "widgets.js": shared_script(),
         "explore.css": (files("vaelib") / "explore.css").read_text("utf-8"),
     }
 
@@ -69,7 +70,7 @@ def share(html: str, static: str) -> str:
     mark = {name: hashlib.sha256(t.encode()).hexdigest()[:8] for name, t in shared_files().items()}
     head = (
         f'<link rel="stylesheet" href="{static}/explore.css?v={mark["explore.css"]}" />\n'
-        f'<script src="{static}/explore.js?v={mark["explore.js"]}"></script>\n</head>'
+        f'<script src="{static}/widgets.js?v={mark["widgets.js"]}"></script>\n</head>'
     )
     return html.replace("</head>", head, 1)
 

@@ -1,8 +1,11 @@
 """A tiny book with one chapter that passes every check, for the tests of the checks themselves."""
 
-import chapters
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import notebooks
+import running
+import setup_cell
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
@@ -20,12 +23,12 @@ display(Image(base64.b64decode(
 
 VERDICT = f"""\
 display({{
-    "{chapters.VERDICT}":
+    "{notebooks.VERDICT}":
         {{"claim": "B00", "verdict": "holds"}},
     "text/html": "<p>B00 holds.</p>",
 }}, raw=True)"""
 
-SETUP = chapters.SETUP.replace("{address}", "")
+SETUP = setup_cell.SETUP.replace("{address}", "")
 
 FOLDED = {"tags": ["hide-input"], "jupyter": {"source_hidden": True}, "cellView": "form"}
 
@@ -37,7 +40,12 @@ def sample_notebook():
         new_code_cell(
             'budget = "full"\nseed = 0', id="parameters", metadata={"tags": ["parameters"]}
         ),
-        new_code_cell("import os\nimport sys\n\nimport vaelib\n\nvaelib.one()", id="import"),
+        new_code_cell(
+            "import os\nimport sys\n\nimport vaelib\n\nvaelib.one()",
+            id="imports",
+            metadata={"tags": ["imports"]},
+        ),
+        new_markdown_cell("Add one to one.\n\n**Rule for B00.** Holds at 2.", id="rule"),
         new_code_cell('print("noise", file=sys.stderr)\nprint(budget, seed)', id="noise"),
         new_code_cell('assert os.environ["VAELIB_PROGRESS"] == "0"', id="progress"),
         new_code_cell(FIGURE, id="figure", metadata={"mystnb": {"image": {"alt": "A red dot."}}}),
@@ -60,10 +68,10 @@ def made_book(tmp_path_factory):
     (root / "pyproject.toml").write_text('[project]\nname = "sample"\n')
     path = root / "book/foundations/01_sample.ipynb"
     path.parent.mkdir(parents=True)
-    chapters.write(sample_notebook(), path)
+    notebooks.write(sample_notebook(), path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(root))  # this vaelib, not ours
-        assert chapters.run(path)
+        assert running.run(path)
     return root
 
 

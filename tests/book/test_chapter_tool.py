@@ -3,22 +3,31 @@
 import copy
 import sys
 
-import chapters
 import nbformat
 import pytest
 
+import benchmark
+import form
+import hashes
+import notebooks
+import outputs
+import running
+import setup_cell
+import verdict_form
+
 
 @pytest.fixture
-def chapter(sample_book):
+def chapter(sample_book, monkeypatch):
     """The sample chapter; a test may change its book, and the next one finds it as it was."""
+    monkeypatch.setattr(form, "NOT_YET", set())
     before = {path: path.read_bytes() for path in sample_book.rglob("*") if path.is_file()}
-    yield chapters.find("01", sample_book)
+    yield notebooks.find("01", sample_book)
     for path, content in before.items():
         path.write_bytes(content)
 
 
 def problems(path, root):
-    return chapters.stamp_problems(path) + chapters.form_problems(path, root)
+    return outputs.stamp_problems(path) + form.form_problems(path, root)
 
 
 def test_a_chapter_that_was_run_has_no_problem(chapter, sample_book):
@@ -26,12 +35,12 @@ def test_a_chapter_that_was_run_has_no_problem(chapter, sample_book):
 
 
 def test_stamp_says_what_the_chapter_was_made_with(chapter):
-    stamp = chapters.read(chapter).metadata.vaelib
+    stamp = notebooks.read(chapter).metadata.vaelib
     assert set(stamp) == {
-        *("code_sha256", "commit", "budget", "seconds", "versions", "device", "modules")
+        *("code_sha256", "commit", "budget", "seconds", "versions", "device", "uses")
     }
     assert stamp.budget == "full" and stamp.device == "cpu" and stamp.seconds > 0
-    assert list(stamp.modules) == ["vaelib/__init__.py"]
+    assert set(stamp.uses) == {"vaelib", "files"} and list(stamp.uses.vaelib) == ["one"]
 
 
 def test_stderr_is_not_stored(chapter):
@@ -40,31 +49,56 @@ def test_stderr_is_not_stored(chapter):
 
 @pytest.mark.slow
 def test_a_second_run_stores_the_same_bytes(chapter):
-    first = chapters.read(chapter)
-    assert chapters.run(chapter)
-    second = chapters.read(chapter)
+    first = notebooks.read(chapter)
+    assert running.run(chapter)
+    second = notebooks.read(chapter)
     second.metadata.vaelib.seconds = first.metadata.vaelib.seconds
     assert nbformat.writes(second) == nbformat.writes(first)
 
 
 @pytest.mark.slow
 def test_a_chapter_that_fails_is_left_as_it_was(chapter, capsys):
-    notebook = chapters.read(chapter)
-    notebook.cells[4].source = "raise ValueError('on purpose')"
-    chapters.write(notebook, chapter)
+    notebook = notebooks.read(chapter)
+    source(notebook, "noise", "raise ValueError('on purpose')")
+    notebooks.write(notebook, chapter)
     before = chapter.read_bytes()
-    assert not chapters.run(chapter)
+    assert not running.run(chapter)
     assert "on purpose" in capsys.readouterr().err
     assert chapter.read_bytes() == before
     assert [path.name for path in chapter.parent.iterdir()] == [chapter.name]
 
 
+@pytest.mark.slow
+def test_a_kernel_that_would_import_another_vaelib_is_refused(
+    chapter, monkeypatch, tmp_path, capsys
+):
+    (tmp_path / "vaelib").mkdir()
+    (tmp_path / "vaelib/__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    before = chapter.read_bytes()
+    assert not running.run(chapter)
+    assert f"from {tmp_path}/vaelib/__init__.py, not from this checkout" in capsys.readouterr().err
+    assert chapter.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_the_cells_that_its_tag_names(chapter):
+    notebook = notebooks.read(chapter)
+    cell(notebook, "imports").metadata.tags.append("sums")
+    source(notebook, "noise", "result = {'seed': seed, 'two': 1 + vaelib.one(), 'is': budget}")
+    cell(notebook, "noise").metadata["tags"] = ["sums"]
+    source(notebook, "progress", "raise RuntimeError('not a cell of the benchmark')")
+    notebooks.write(notebook, chapter)
+    found = benchmark.run_seed("sums", chapter, seed=2)
+    assert found["result"] == {"seed": 2, "two": 2, "is": "long"} and found["seconds"] > 0
+
+
 def test_a_widget_goes_and_its_page_stays():
-    bar = {chapters.WIDGET: {"model_id": "random"}, "text/plain": "HBox()"}
-    page = {chapters.WIDGET: {"model_id": "random"}, "text/html": "<p>page</p>"}
+    bar = {running.WIDGET: {"model_id": "random"}, "text/plain": "HBox()"}
+    page = {running.WIDGET: {"model_id": "random"}, "text/html": "<p>page</p>"}
     outputs = [nbformat.v4.new_output("display_data", copy.deepcopy(data)) for data in (bar, page)]
     cell = nbformat.v4.new_code_cell("show()", outputs=outputs)
-    chapters.tidy(nbformat.v4.new_notebook(cells=[cell]))
+    running.tidy(nbformat.v4.new_notebook(cells=[cell]))
     assert [output.data for output in cell.outputs] == [{"text/html": "<p>page</p>"}]
 
 
@@ -81,7 +115,7 @@ def without(notebook, cell_id):
 
 
 def clear(notebook):
-    for cell in chapters.code_cells(notebook):
+    for cell in notebooks.code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
 
 
@@ -98,6 +132,10 @@ def source(notebook, cell_id, text):
     cell(notebook, cell_id).source = text
 
 
+def taken(notebook, cell_id):
+    return notebook.cells.pop(notebook.cells.index(cell(notebook, cell_id)))
+
+
 FENCE = "\n```" + "{note}\nHello.\n```"
 BREAKS = {
     "has no stamp": lambda n: n.metadata.pop("vaelib"),
@@ -111,7 +149,7 @@ BREAKS = {
     "names a path": lambda n: add(n, "noise", '  # see "/' + 'home/ada/x"'),
     "stores an error, ValueError": error,
     "stores stderr": lambda n: output(n, "noise", "x", name="stderr"),
-    "stores a widget's": lambda n: cell(n, "figure").outputs[0].data.update({chapters.WIDGET: {}}),
+    "stores a widget's": lambda n: cell(n, "figure").outputs[0].data.update({running.WIDGET: {}}),
     "stores a path": lambda n: output(n, "noise", "in /" + "root/book/x.py"),
     "memory address": lambda n: output(n, "noise", "<object at 0x7f0011223344>"),
     "nbformat 4.4": lambda n: n.update(nbformat_minor=4),
@@ -131,33 +169,42 @@ BREAKS = {
     "folded in part": lambda n: cell(n, "solution-1").metadata.pop("cellView"),
     "numbered [1, 2]": lambda n: without(n, "exercise-3"),
     "exercise 2 has no": lambda n: without(n, "solution-2"),
+    "do not follow each other": lambda n: n.cells.insert(3, n.cells.pop()),
+    "and `imports` do not": lambda n: cell(n, "imports").metadata.clear(),
+    "tag 'openr' is not known": lambda n: cell(n, "noise").metadata.update(tags=["openr"]),
+    "the benchmark's own name": lambda n: cell(n, "noise").metadata.update(tags=["benchmark"]),
+    "no paragraph before it": lambda n: source(n, "rule", "See the **Rule for B00.**"),
+    "no paragraph before it starts `**Rule for B00": lambda n: source(n, "rule", "No rule."),
+    "after the run": lambda n: n.cells.insert(
+        n.cells.index(cell(n, "verdict")) - 1, taken(n, "rule")
+    ),
 }
 
 
 @pytest.mark.parametrize("expected", BREAKS)
 @pytest.mark.filterwarnings("ignore:Cell is missing an id")  # what a 4.4 notebook is
 def test_each_check_can_fail(chapter, sample_book, expected):
-    notebook = chapters.read(chapter)
+    notebook = notebooks.read(chapter)
     BREAKS[expected](notebook)
     chapter.write_text(nbformat.v4.writes(notebook))
     assert any(expected in problem for problem in problems(chapter, sample_book))
 
 
 def test_packed_bytes_are_no_path(chapter, sample_book):
-    notebook = chapters.read(chapter)
+    notebook = notebooks.read(chapter)
     page = "<img src='data:image/png;base64," + "A" * 200 + "/" + "root/" + "A" * 200 + "'>"
     cell(notebook, "verdict").outputs[0].data["text/html"] = page
-    chapters.write(notebook, chapter)
+    notebooks.write(notebook, chapter)
     assert problems(chapter, sample_book) == []
 
 
 def test_comments_format_and_setup_are_free(chapter):
-    notebook = chapters.read(chapter)
-    before = chapters.code_sha256(notebook)
+    notebook = notebooks.read(chapter)
+    before = hashes.code_sha256(notebook)
     add(notebook, "noise", "  # a comment")
     source(notebook, "progress", 'assert (\n  os.environ["VAELIB_PROGRESS"]\n  == "0")')
     add(notebook, "setup", "\nprint(1)")
-    assert chapters.code_sha256(notebook) == before
+    assert hashes.code_sha256(notebook) == before
 
 
 def test_hash_does_not_depend_on_the_version_of_python():
@@ -167,17 +214,41 @@ def test_hash_does_not_depend_on_the_version_of_python():
         "match f():\n    case [1, _]:\n        lambda: [*x]\n"
     )
     # Computed once, the same on 3.11, 3.12 and 3.13.
-    assert chapters.source_sha256(source)[:12] == "9399a5941fdc"
+    assert hashes.source_sha256(source)[:12] == "9399a5941fdc"
 
 
-def test_stale_lists_what_changed_in_vaelib(chapter, sample_book):
-    module = sample_book / "vaelib/__init__.py"
-    before = module.read_text()
-    assert chapters.stale(chapter, sample_book) == []
-    module.write_text("# a comment\n" + before)
-    assert chapters.stale(chapter, sample_book) == []
-    module.write_text(before.replace("1", "2"))
-    assert chapters.stale(chapter, sample_book) == ["vaelib/__init__.py"]
+LITERAL = {
+    "Verdict('B00', verdict='holds')": True,
+    "vaelib.Verdict('B00', 'title', 'measured', 'holds')": True,
+    "verdict = 'holds'\nVerdict(verdict=verdict)": True,
+    "said = 'holds'\nverdict = said\nVerdict(verdict=verdict)": True,
+    "Verdict(verdict='holds' if seed else 'holds')": True,
+    "Verdict(verdict='holds' if seed else 'does not hold')": False,
+    "verdict = 'holds'\nif seed:\n    verdict = 'does not hold'\nVerdict(verdict=verdict)": False,
+    "Verdict(verdict=judged(seed))": False,
+    "for said in outcomes:\n    Verdict(verdict=said)": False,
+    "said = 'holds'\ndef judge(said):\n    return Verdict(verdict=said)": False,
+    "said, why = judged(seed)\nVerdict(verdict=said)": False,
+}
+
+
+@pytest.mark.parametrize(("code", "literal"), LITERAL.items(), ids=str)
+def test_a_verdict_that_could_not_have_come_out_otherwise_is_seen(chapter, code, literal):
+    notebook = notebooks.read(chapter)
+    source(notebook, "noise", code)
+    found = verdict_form.literal_problems(notebook)
+    assert ["can only be 'holds'" in problem for problem in found] == [True] * literal
+
+
+def test_the_newest_checks_wait_for_the_chapters_that_are_not_mended(
+    chapter, sample_book, monkeypatch
+):
+    notebook = notebooks.read(chapter)
+    without(notebook, "rule")
+    notebooks.write(notebook, chapter)
+    assert form.form_problems(chapter, sample_book)
+    monkeypatch.setattr(form, "NOT_YET", {"01"})
+    assert not form.form_problems(chapter, sample_book)
 
 
 def test_address_reaches_the_setup_cell_and_nothing_else(chapter, sample_book):
@@ -185,34 +256,34 @@ def test_address_reaches_the_setup_cell_and_nothing_else(chapter, sample_book):
     with project.open("a") as file:
         file.write('[project.urls]\nRepository = "https://example.org/book"\n')
     assert "setup cell is not" in "".join(problems(chapter, sample_book))
-    assert chapters.write_setup(chapter, sample_book)
-    assert not chapters.write_setup(chapter, sample_book)
-    assert 'REPOSITORY = "https://example.org/book"' in chapters.read(chapter).cells[1].source
+    assert setup_cell.write_setup(chapter, sample_book)
+    assert not setup_cell.write_setup(chapter, sample_book)
+    assert 'REPOSITORY = "https://example.org/book"' in notebooks.read(chapter).cells[1].source
     assert problems(chapter, sample_book) == []
 
 
 def test_address_inserts_a_setup_cell_where_there_is_none(chapter, sample_book):
-    notebook = chapters.read(chapter)
+    notebook = notebooks.read(chapter)
     without(notebook, "setup")
-    chapters.write(notebook, chapter)
-    assert chapters.write_setup(chapter, sample_book)
-    inserted = chapters.read(chapter).cells[1]
+    notebooks.write(notebook, chapter)
+    assert setup_cell.write_setup(chapter, sample_book)
+    inserted = notebooks.read(chapter).cells[1]
     assert inserted.metadata.tags == ["setup", "hide-input"]
-    assert inserted.source == chapters.setup_source(sample_book)
+    assert inserted.source == setup_cell.setup_source(sample_book)
 
 
 def test_setup_cell_does_nothing_where_vaelib_is(monkeypatch):
     monkeypatch.setattr("subprocess.run", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     before = list(sys.path)
-    exec(chapters.setup_source(), {})
+    exec(setup_cell.setup_source(), {})
     assert sys.path == before
 
 
 def test_setup_cell_says_what_to_do_where_it_cannot_fetch(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="make lab"):
-        exec(chapters.SETUP.replace("{address}", ""), {})
+        exec(setup_cell.SETUP.replace("{address}", ""), {})
 
 
 def test_setup_cell_fetches_and_installs(monkeypatch, tmp_path):
@@ -221,7 +292,7 @@ def test_setup_cell_fetches_and_installs(monkeypatch, tmp_path):
     monkeypatch.setattr("subprocess.run", lambda command, check: commands.append(command))
     monkeypatch.setattr("sys.path", [])
     monkeypatch.chdir(tmp_path)
-    exec(chapters.SETUP.replace("{address}", "https://example.org/book"), {})
+    exec(setup_cell.SETUP.replace("{address}", "https://example.org/book"), {})
     clone = str(tmp_path / "measured-vae")
     assert commands[0] == ["git", "clone", "--depth", "1", "https://example.org/book", clone]
     assert commands[1][1:] == ["-m", "pip", "install", "-q", "-e", clone]
@@ -229,4 +300,4 @@ def test_setup_cell_fetches_and_installs(monkeypatch, tmp_path):
 
 def test_unknown_chapter_is_named(sample_book):
     with pytest.raises(SystemExit, match="'99'; there are: 01_sample"):
-        chapters.find("99", sample_book)
+        notebooks.find("99", sample_book)

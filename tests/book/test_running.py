@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 
-import chapters
 import pytest
 
-EVERY_CHAPTER = pytest.mark.parametrize("path", chapters.chapters(), ids=lambda path: path.stem)
+import notebooks
+
+EVERY_CHAPTER = pytest.mark.parametrize("path", notebooks.chapters(), ids=lambda path: path.stem)
 pytestmark = pytest.mark.slow
 
 
@@ -30,7 +31,7 @@ def in_scratch(scratch, *command):
 
 def nbval(path, scratch):
     copy = scratch / path.name
-    chapters.write(chapters.at_budget(chapters.read(path), "smoke"), copy)
+    notebooks.write(notebooks.at_budget(notebooks.read(path), "smoke"), copy)
     (scratch / "pytest.ini").write_text("[pytest]\n")  # none of the repository's settings
     options = ["--nbval-lax", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
     return in_scratch(scratch, "pytest", *options, copy.name)
@@ -51,16 +52,16 @@ def test_chapter_runs(path, runner, tmp_path):
 
 @pytest.mark.parametrize("runner", [nbval, papermill], ids=lambda runner: runner.__name__)
 def test_sample_runs(sample_book, runner, tmp_path):
-    output, passed = runner(chapters.find("1", sample_book), tmp_path)
+    output, passed = runner(notebooks.find("1", sample_book), tmp_path)
     assert passed, output
 
 
 def change(sample_book, folder, cell_id, source):
-    notebook = chapters.read(chapters.find("1", sample_book))
+    notebook = notebooks.read(notebooks.find("1", sample_book))
     (cell,) = [cell for cell in notebook.cells if cell.id == cell_id]
     cell.source = source
     path = folder / "01_changed.ipynb"
-    chapters.write(notebook, path)
+    notebooks.write(notebook, path)
     return path
 
 

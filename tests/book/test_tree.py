@@ -3,9 +3,12 @@
 import re
 import subprocess
 
-import chapters
+import yaml
 
-PATH = chapters.MACHINE_PATH
+import notebooks
+import outputs
+
+PATH = outputs.MACHINE_PATH
 MIRROR = re.compile(r"--(?:extra-)?index-url|--find-links|https?://(?:localhost|127\.)[^ ]*/simple")
 MAX_BYTES = 50 * 2**20
 
@@ -13,23 +16,23 @@ MAX_BYTES = 50 * 2**20
 def tracked():
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=chapters.ROOT,
+        cwd=notebooks.ROOT,
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    paths = [chapters.ROOT / name for name in files.split("\0") if name]
+    paths = [notebooks.ROOT / name for name in files.split("\0") if name]
     return [path for path in paths if path.is_file()]
 
 
 def test_repository_is_small():
-    sizes = {str(path.relative_to(chapters.ROOT)): path.stat().st_size for path in tracked()}
+    sizes = {str(path.relative_to(notebooks.ROOT)): path.stat().st_size for path in tracked()}
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
     assert sum(sizes.values()) < MAX_BYTES, f"the largest are {largest}"
 
 
 def machine_lines(text):
-    for line in chapters.BASE64.sub("", text).splitlines():
+    for line in outputs.BASE64.sub("", text).splitlines():
         if PATH.search(line) or MIRROR.search(line):
             yield line.strip()[:120]
 
@@ -38,12 +41,12 @@ def test_no_file_names_a_path_or_a_mirror_of_one_machine():
     found = []
     for path in tracked():
         data = path.read_bytes()
-        if b"\0" in data or path == chapters.ROOT / "tests/book/test_tree.py":
+        if b"\0" in data or path == notebooks.ROOT / "tests/book/test_tree.py":
             continue
         text = data.decode("utf-8", errors="replace")
         if path.suffix == ".ipynb":
             continue  # test_chapters looks at these cell by cell
-        found += [f"{path.relative_to(chapters.ROOT)}: {line}" for line in machine_lines(text)]
+        found += [f"{path.relative_to(notebooks.ROOT)}: {line}" for line in machine_lines(text)]
     assert not found, "\n".join(found)
 
 
@@ -51,3 +54,11 @@ def test_the_search_finds_what_it_should():
     assert list(machine_lines("see /home/ada/x\npip --find-links wheels")) != []
     assert list(machine_lines("cd /work/x")) != [] and list(machine_lines("/tmp/a.py")) != []
     assert list(machine_lines("https://example.org/home/work/tmp/x\n~/work/x\na/tmp/b")) == []
+
+
+def test_the_workflow_runs_every_part_of_make_test():
+    makefile = (notebooks.ROOT / "Makefile").read_text(encoding="utf-8")
+    whole = re.search(r"^test: (.*?) ##", makefile, re.MULTILINE)[1].split()
+    workflow = yaml.safe_load((notebooks.ROOT / ".github/workflows/test.yml").read_text())
+    parts = " ".join(workflow["jobs"]["test"]["strategy"]["matrix"]["part"]).split()
+    assert set(parts) | {"browser"} == set(whole)  # `pages` makes the browser ready

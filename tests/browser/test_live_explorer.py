@@ -20,7 +20,7 @@ def mlp_model(**settings: object) -> vaelib.VAE:
 
 
 def strange_model() -> vaelib.VAE:
-    """Every layer and activation that explore.js knows, and statistics that are not the first."""
+    """Every layer and activation that network.js knows, and statistics that are not the first."""
     torch.manual_seed(1)
     decoder = nn.Sequential(
         nn.Linear(3, 24),

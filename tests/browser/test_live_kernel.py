@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import chapters
 import pytest
 from browser import ROOT, Browser
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.support.wait import WebDriverWait
 from test_live_explorer import STATE, click, drag
+
+import notebooks
 
 SCREENSHOTS = ROOT / "_site" / "screenshots"
 # The user's own settings, kernels and history stay out of it.
@@ -64,10 +65,10 @@ def jupyterlab(notebooks: Path, own: Path) -> Iterator[str]:
 
 def up_to_the_explorer() -> object:
     """Chapter 05 at smoke budget, without outputs and without what follows its explorer."""
-    notebook = chapters.at_budget(chapters.read(chapters.find("05")), "smoke")
-    (explorer,) = chapters.tagged(notebook, "explorer")
+    notebook = notebooks.at_budget(notebooks.read(notebooks.find("05")), "smoke")
+    (explorer,) = notebooks.tagged(notebook, "explorer")
     del notebook.cells[notebook.cells.index(explorer) + 1 :]
-    for cell in chapters.code_cells(notebook):
+    for cell in notebooks.code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     return notebook
 
@@ -116,10 +117,10 @@ return failed ? failed.innerText : document.querySelector(".explorer .pad .knob"
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser in which the chapter has run up to its explorer."""
-    notebooks = tmp_path_factory.mktemp("notebooks")
-    chapters.write(up_to_the_explorer(), notebooks / "chapter.ipynb")
+    folder = tmp_path_factory.mktemp("notebooks")
+    notebooks.write(up_to_the_explorer(), folder / "chapter.ipynb")
     own = tmp_path_factory.mktemp("jupyter")
-    with jupyterlab(notebooks, own) as address, Browser() as browser:
+    with jupyterlab(folder, own) as address, Browser() as browser:
         browser.open(address)
         until(browser, STARTED, seconds=30)
         choose(browser, "Run", "Run All Cells")

@@ -118,10 +118,13 @@ def test_wheel_holds_the_package_and_nothing_else(installed):
     # Bytecode is pip's; the package's own files are those of the repository.
     names = {path.name for path in installed.iterdir()}
     assert names == {"vaelib", f"vaelib-{PROJECT['version']}.dist-info"}
-    inside = {path.name for path in (installed / "vaelib").iterdir() if path.is_file()}
-    here = {path.name for path in (ROOT / "vaelib").iterdir() if path.is_file()}
+    inside, here = (
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()}
+        for folder in (installed / "vaelib", ROOT / "vaelib")
+    )
+    inside, here = ({name for name in names if ".pyc" not in name} for names in (inside, here))
     assert inside == here
-    assert "py.typed" in inside
+    assert {"py.typed", "fonts/LICENSE-Sans.txt"} <= inside
 
 
 @pytest.mark.slow
@@ -139,23 +142,16 @@ def test_wheel_imports_and_works_without_the_checkout(installed, tmp_path):
 
 @pytest.mark.slow
 def test_import_loads_only_what_it_needs(tmp_path):
+    """Nothing slow, so that vaelib takes little longer than torch: torch's compiler is a second."""
     code = (
         "import sys, torch; torchs = set(sys.modules); import vaelib\n"
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - torchs})"
+        "print(*(set(sys.modules) - torchs))"
     )
     loaded = set(python("-c", code, cwd=tmp_path).split())
     assert "vaelib" in loaded
-    assert not loaded & {"matplotlib", "pooch", "torchvision", "tqdm", "IPython", "PIL", "scipy"}
-
-
-@pytest.mark.slow
-def test_import_takes_little_longer_than_that_of_torch(tmp_path):
-    code = (
-        "import time, torch; start = time.perf_counter(); import vaelib\n"
-        "print(time.perf_counter() - start)"
-    )
-    python("-c", code, cwd=tmp_path)  # the first import writes bytecode
-    assert min(float(python("-c", code, cwd=tmp_path)) for _ in range(3)) <= 0.3  # seconds
+    slow = {"matplotlib", "pooch", "torchvision", "tqdm", "IPython", "PIL", "scipy", "sympy"}
+    assert not {name.partition(".")[0] for name in loaded} & slow
+    assert not {name for name in loaded if name.startswith(("torch._dynamo", "torch._inductor"))}
 
 
 def readme_examples():

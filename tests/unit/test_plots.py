@@ -1,11 +1,16 @@
 """Figures: one look, and drawings that show what they were given."""
 
+from pathlib import Path
+
 import matplotlib as mpl
 import pytest
 import torch
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib import font_manager
+from matplotlib.font_manager import FontProperties
+from matplotlib.ft2font import FT2Font
 
 from vaelib import plots
 
@@ -54,3 +59,30 @@ def test_the_look_is_set_for_every_later_figure():
         plots.use_style()
         assert mpl.rcParams["figure.figsize"][0] == plots.WIDTH
         assert mpl.rcParams["figure.facecolor"] == "white"
+
+
+def test_figures_bring_their_own_font_and_matplotlib_has_nothing_to_say(tmp_path, caplog):
+    with mpl.rc_context():
+        plots.use_style()
+        figure, ax = plt.subplots()
+        ax.set(
+            title="Bold: σ², K ≤ 64 ✓ ∇", xlabel=r"beside a formula: μ, $\nabla_\phi \mathcal{L}$"
+        )
+        ax.set_yscale("log")
+        for form in ("png", "svg", "pdf"):
+            figure.savefig(tmp_path / f"figure.{form}")
+        plt.close(figure)
+        fonts = {font_manager.findfont(FontProperties(weight=w)) for w in ("normal", "bold")}
+    assert {Path(font).name for font in fonts} == {
+        "MeasuredSans-Regular.ttf",
+        "MeasuredSans-Bold.ttf",
+    }
+    assert not caplog.records
+
+
+def test_the_figures_font_has_the_letters_of_text_and_its_licence():
+    for file in ("Regular", "Bold"):
+        path = Path(plots.__file__).parent / "fonts" / f"MeasuredSans-{file}.ttf"
+        letters = FT2Font(path).get_charmap()
+        assert all(ord(letter) in letters for letter in "äéøŁ αβθλμσφψ ≤≥≈≠±×−∞∂∑∫√ “’–… →")
+    assert "SIL OPEN FONT LICENSE" in path.with_name("LICENSE-Sans.txt").read_text("utf-8")

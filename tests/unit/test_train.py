@@ -194,65 +194,6 @@ def test_a_changed_setting_is_refused_and_the_run_untouched(x, tmp_path, change,
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(x, tmp_path):
-    whole, model = small(), small()
-    vaelib.fit(whole, x, epochs=3, batch_size=32, out=tmp_path)
-    _, newest = sorted(tmp_path.glob("step_*"))
-    newest.write_bytes(newest.read_bytes()[:-7])
-    with pytest.warns(UserWarning, match=r"damaged.* goes on from step_000000008"):
-        vaelib.fit(model, x, epochs=3, batch_size=32, out=tmp_path)
-    assert torch.equal(weights(model), weights(whole))
-    for path in tmp_path.glob("step_*"):
-        path.write_bytes(b"")
-    with pytest.raises(ValueError, match="no checkpoint that can be read"):
-        vaelib.fit(small(), x, epochs=3, batch_size=32, out=tmp_path)
-
-
-def test_a_folder_that_cannot_be_written_is_found_before_training(x, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    model = small()
-    before = weights(model)
-    with pytest.raises(OSError, match="could not be written"):
-        vaelib.fit(model, x, epochs=1, out=tmp_path / "file")
-    assert torch.equal(weights(model), before)
-
-
-def broken(draw, step):
-    """Infinite at the fourth step."""
-    return vaelib.elbo(draw) / (0.0 if step == 3 else 1.0)
-
-
-def test_an_objective_that_is_not_finite_stops_the_run_before_the_update(x, tmp_path):
-    model, before = small(), small()
-    vaelib.fit(before, x[:75], epochs=1, batch_size=25)
-    with pytest.raises(vaelib.NonFiniteError, match=r"step 3 \(epoch 2, batch 1 of 3\)") as caught:
-        vaelib.fit(model, x[:75], objective=broken, epochs=3, batch_size=25, out=tmp_path)
-    assert torch.equal(weights(model), weights(before))
-    assert str(tmp_path / "step_000000003.safetensors") in str(caught.value)
-    assert caught.value.indices.shape == (25,)
-
-
-def test_an_update_that_would_spoil_the_weights_can_be_skipped(x):
-    model = small()
-    history = vaelib.fit(
-        model, x, objective=broken, epochs=2, batch_size=25, on_nan="skip", ema=0.9
-    )
-    assert history.skipped == [1, 0]
-    assert all(map(np.isfinite, history.train + history.grad_norm))
-    assert weights(model).isfinite().all()
-    history = vaelib.fit(small(), x, epochs=1, batch_size=25, skip=1e-9)
-    assert history.skipped == [4]
-
-
-def test_a_gradient_that_is_not_finite_is_named(x):
-    def rooted(draw):
-        zero = draw.log_px_z.mean(0) * 0
-        return vaelib.elbo(draw) + zero.abs().sqrt()  # finite, with an infinite slope
-
-    with pytest.raises(vaelib.NonFiniteError, match="only the gradient is not"):
-        vaelib.fit(small(), x, objective=rooted)
-
-
 def test_history_agrees_with_itself(x, tmp_path):
     history = vaelib.fit(
         small(), x, epochs=3, batch_size=32, validation=x[:20], schedule=lambda t: 1 - t
@@ -270,43 +211,17 @@ def test_history_agrees_with_itself(x, tmp_path):
 
 
 def test_the_first_step_is_adams_on_the_objective_alone(x):
-    """Written out: one batch, the noise that fit draws, Adam's first step is lr * sign."""
-    bits = (x > 127).float()
-    model, start = small().double(), small().double()
-    bits = bits.double()
-    vaelib.fit(model, bits, epochs=1, batch_size=100, lr=1e-3)
-    moved = (weights(model) - weights(start)).abs()
-    assert_close(moved.max(), torch.tensor(1e-3, dtype=torch.float64), rtol=1e-3, atol=0)
-
-
-def test_clipping_bounds_the_step(x):
-    def sgd(parameters):
-        return torch.optim.SGD(parameters, lr=1.0)
-
-    start, model = small(), small()
-    history = vaelib.fit(model, x, epochs=1, batch_size=100, optimizer=sgd, clip=0.01)
-    assert history.grad_norm[0] > 0.01
-    assert_close((weights(model) - weights(start)).norm(), torch.tensor(0.01), rtol=1e-4, atol=0)
-
-
-def test_averaged_weights_lie_on_the_way(x):
-    model = small()
-    history = vaelib.fit(model, x, epochs=5, batch_size=10, ema=0.9, lr=1e-2)
-    assert history.ema.keys() == model.state_dict().keys()
-    averaged = small()
-    averaged.load_state_dict(history.ema)
-    far = (weights(model) - weights(small())).norm()
-    near = (weights(model) - weights(averaged)).norm()
-    assert 0 < near < 0.5 * far
-    assert vaelib.fit(small(), x, epochs=1).ema is None
-
-
-@pytest.mark.parametrize("parts", [2, 3, 100])
-def test_accumulated_parts_are_the_whole_batch(x, parts):
-    models = [small().double() for _ in range(2)]
-    for model, accumulate in zip(models, (1, parts)):
-        vaelib.fit(model, x, epochs=2, batch_size=32, num_samples=2, accumulate=accumulate)
-    assert_close(weights(models[0]), weights(models[1]), rtol=0, atol=1e-10)
+    """Adam's first step, written out on the batch and noise that fit handed to the model."""
+    model, start, handed = small().double(), small().double(), []
+    model.register_forward_pre_hook(
+        lambda m, *call: handed.append(call) if m.training else None, with_kwargs=True
+    )
+    vaelib.fit(model, x, epochs=1, batch_size=100, lr=1e-3)
+    ((positional, named),) = handed
+    vaelib.elbo(start(*positional, **named)).mean().neg().backward()
+    for new, old in zip(model.parameters(), start.parameters(), strict=True):
+        step = 1e-3 * old.grad / (old.grad.abs() + 1e-8)
+        assert_close(new.detach(), (old - step).detach(), rtol=0, atol=1e-12)
 
 
 def test_bf16_touches_the_networks_alone(x):
@@ -316,23 +231,6 @@ def test_bf16_touches_the_networks_alone(x):
     assert weights(model).dtype == torch.float32
     assert history.train != exact.train
     assert history.train == pytest.approx(exact.train, rel=1e-2)  # bf16 keeps 8 bits
-
-
-@pytest.mark.parametrize("streamed", ["memmap", "dataset", "pairs"])
-def test_streamed_data_give_the_bits_of_resident_data(x, tmp_path, streamed):
-    resident, model = small(), small()
-    vaelib.fit(resident, x, epochs=2, batch_size=32)
-    if streamed == "memmap":
-        x.numpy().tofile(tmp_path / "x")
-        data = np.memmap(tmp_path / "x", np.uint8, "r", shape=tuple(x.shape))
-    elif streamed == "dataset":
-        data = torch.utils.data.StackDataset(x)
-    else:
-        data = torch.utils.data.TensorDataset(x, torch.arange(100))
-    state = torch.get_rng_state()
-    vaelib.fit(model, data, epochs=2, batch_size=32)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(weights(model), weights(resident))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -345,27 +243,6 @@ def test_ink_has_the_chance_that_the_grey_says(dtype):
         ink = draw_ink(level.expand(2**16), torch.float32, words.clone())
         assert abs(ink.double().mean().item() - grey / 255) < 2e-5
         assert grey not in (0, 255) or ink.mean() == grey / 255
-
-
-def test_fit_draws_each_grey_level_with_its_chance():
-    """4.5 standard errors for each of 256 levels; 0 and 255 exact."""
-    grey = torch.arange(256, dtype=torch.uint8).expand(2000, 256)
-    seen = []
-
-    class Spy(nn.Linear):
-        def forward(self, batch):
-            if self.training:  # and not where fit looks what the model returns
-                seen.append(batch.double().sum(0))
-            return super().forward(batch)
-
-    torch.manual_seed(0)
-    model = vaelib.VAE(Spy(256, 2), nn.Linear(1, 256), 1)
-    vaelib.fit(model, grey, epochs=10, batch_size=500)
-    ink = torch.stack(seen).sum(0) / 20_000
-    chance = torch.arange(256) / 255.0
-    error = (chance * (1 - chance) / 20_000).sqrt()
-    assert ((ink - chance).abs() <= 4.5 * error + 2e-5).all()
-    assert ink[0] == 0 and ink[255] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Train what the book ships in data/weights, on MNIST's first 55,000 training images.
 
-    python book/_ext/weights.py [NAME ...]
+    python tools/weights.py [NAME ...]
 
 - digit_net: DigitNet, whose features compare samples; half of each batch with its pixels drawn.
 - pocket_vae: the VAE of the live explorers, two latents, small enough for a page.
@@ -10,15 +10,16 @@ About two minutes each on one thread.
 
 import argparse
 import json
-import math
 import time
 
 import torch
-import vaelib
 from torch.nn import functional as F
-from vaelib.metrics import DigitNet
 
-import chapters
+import notebooks
+import running
+import vaelib
+from vaelib.metrics import DigitNet
+from vaelib.optimizers import warm_cosine
 
 
 def train_digit_net(train: vaelib.data.Images, epochs: int = 6, seed: int = 0) -> DigitNet:
@@ -53,9 +54,6 @@ def train_pocket_vae(train: vaelib.data.Images, epochs: int = 60, seed: int = 0)
     pixel_means = (train.x / 255).mean(0).clamp(1e-3, 1 - 1e-3)
     with torch.no_grad():
         model.decoder[-2].bias.copy_(pixel_means.logit().flatten())
-
-    def warm_cosine(t: float) -> float:
-        return min(1, t / 0.05) * 0.5 * (1 + math.cos(math.pi * t))
 
     style = {"batch_size": 256, "lr": 4e-3, "schedule": warm_cosine, "seed": seed}
     vaelib.fit(model, train, epochs=epochs, **style)
@@ -96,12 +94,12 @@ def main() -> None:
     train, test = vaelib.data.mnist()
     for name in names:
         make, describe = NETWORKS[name]
-        start, commit = time.perf_counter(), chapters.commit()
+        start, commit = time.perf_counter(), running.commit()
         network = make(train[:55_000])
-        path = chapters.ROOT / "data" / "weights" / f"{name}.safetensors"
+        path = notebooks.ROOT / "data" / "weights" / f"{name}.safetensors"
         vaelib.save(network, path)
         facts = {
-            "made by": f"python book/_ext/weights.py {name}",
+            "made by": f"python tools/weights.py {name}",
             "commit": commit,
             "seconds": round(time.perf_counter() - start),
             **describe(network, train[55_000:], test),
