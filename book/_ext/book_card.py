@@ -1,13 +1,13 @@
 """The picture that other sites show beside a link to the book."""
 
 import io
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 
+from book_static import write_static
 from vaelib.plots import COLORS, STYLE
 
 
@@ -32,9 +32,7 @@ def card() -> bytes:
 def write_card(app: Sphinx) -> None:
     if app.builder.format != "html":
         return
-    static = Path(app.outdir, "_static")
-    static.mkdir(parents=True, exist_ok=True)
-    (static / "card.png").write_bytes(card())
+    write_static(app, "card.png", card())
 
 
 def setup(app: Sphinx) -> dict:

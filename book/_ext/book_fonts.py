@@ -17,6 +17,7 @@ from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 
 import vaelib
+from book_static import write_static
 
 PAGES, FIGURES = Path(__file__).with_name("fonts"), Path(vaelib.__file__).with_name("fonts")
 SANS, SERIF, MONO = "Measured Sans", "Measured Serif", "Measured Mono"
@@ -112,9 +113,7 @@ def font_css() -> str:
 def write_fonts(app: Sphinx) -> None:
     if app.builder.format != "html":
         return
-    static = Path(app.outdir, "_static")
-    static.mkdir(parents=True, exist_ok=True)
-    (static / "fonts.css").write_text(font_css(), encoding="utf-8")
+    write_static(app, "fonts.css", font_css())
     app.add_css_file("fonts.css", priority=150)
     app.add_js_file(None, body=WAIT, priority=100)
 

@@ -45,10 +45,10 @@ def colab(path: Path) -> str | None:
     return f"https://colab.research.google.com/github/{found[1]}/blob/main/{where}"
 
 
-def claims(path: Path, up: str) -> str:
+def claims(notebook: nbformat.NotebookNode, up: str) -> str:
     """The chapter's claims, each with its verdict, as links to the claims page."""
     items = []
-    for record in book_records.read_records(path):
+    for _, record in notebooks.verdicts(notebook):
         claim, verdict = record["claim"], record["verdict"]
         items.append(
             f'<a class="chip {book_claims.VERDICTS[verdict]}" href="{up}claims.html'
@@ -69,7 +69,7 @@ def opener(outdir: str, path: Path, docname: str) -> str:
         f'<div class="opener">{book_pictures.banner(outdir, path, up)}<div>'
         f"<p><b>Chapter {path.stem[:2]}</b> · {minutes_to_read(notebook)} minutes to read · "
         f"{minutes_to_run(notebook)} to run on two CPU cores</p>"
-        f'<p class="chips">{claims(path, up)}</p><p class="buttons">{" ".join(links)}</p>'
+        f'<p class="chips">{claims(notebook, up)}</p><p class="buttons">{" ".join(links)}</p>'
         "</div></div>"
     )
 
@@ -90,7 +90,7 @@ class Chapters(SphinxDirective):
             cards.append(
                 f'<li class="card">{picture}<div>'
                 f'<p><b>{path.stem[:2]}</b> <a href="{docname}.html">{title}</a></p>'
-                f'<p class="chips">{claims(path, "")}</p></div></li>'
+                f'<p class="chips">{claims(notebook, "")}</p></div></li>'
             )
         return [nodes.raw("", f'<ul class="cards">{"".join(cards)}</ul>', format="html")]
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
+from book_static import write_static
+
 PARTS = ["page", "cells", "claims", "chapters", "api", "narrow", "print"]  # the later wins
 
 
@@ -15,9 +17,7 @@ def style() -> str:
 def write_style(app: Sphinx) -> None:
     if app.builder.format != "html":
         return
-    static = Path(app.outdir, "_static")
-    static.mkdir(parents=True, exist_ok=True)
-    (static / "measured.css").write_text(style(), encoding="utf-8")
+    write_static(app, "measured.css", style())
     app.add_css_file("measured.css", priority=800)
 
 

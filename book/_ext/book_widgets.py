@@ -22,6 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 import vaelib
+from book_static import write_static
 from vaelib.widget import script
 
 logger = logging.getLogger(__name__)
@@ -96,9 +97,7 @@ def prepare(app: Sphinx) -> None:
     if app.builder.format != "html":
         return
     for name, text in shared_files().items():
-        target = Path(app.outdir, "_static", name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        write_static(app, name, text)
 
     render = app.builder.templates.render
 

@@ -191,8 +191,8 @@ def test_a_page_is_light_and_fast_and_stands_still(
     found = {pages / unquote(urlsplit(url).path).lstrip("/") for url in asked if address in url}
     weights = {path: weight(path) for path in found}
     # What a first visit has left in the cache comes with no further page: the search index, too.
-    own = {p: w for p, w in weights.items() if "_static" not in p.parts}
-    own = {p: w for p, w in own.items() if p.name != "searchindex.js"}
+    shared = {p for p in weights if "_static" in p.parts or p.name == "searchindex.js"}
+    own = {p: w for p, w in weights.items() if p not in shared}
     heaviest = sorted(((w, path.name) for path, w in weights.items()), reverse=True)[:8]
     print(
         f"{page}: {len(asked)} requests, {sum(weights.values()) / 1e6:.2f} MB first, "
