@@ -56,17 +56,20 @@ class Table:
         # The alignment stands in each cell: notebooks have style sheets of their own, each another.
         look = {True: " class=number style=text-align:right", False: " style=text-align:left"}
 
-        def line(cells: list[str], tag: str) -> str:
-            pairs = zip(cells, self.right)
-            return "".join(
-                f"<{tag}{look[right]}>{html.escape(cell)}</{tag}>" for cell, right in pairs
-            )
+        def cell(text: str, right: bool, tag: str) -> str:
+            return f"<{tag}{look[right]}>{html.escape(text)}</{tag}>"
+
+        # A corner without a name is no head: a screen reader would announce nothing.
+        head = "".join(
+            cell(text, right, "th" if text else "td") for text, right in zip(self.heads, self.right)
+        )
+        rows = ("".join(cell(*pair, "td") for pair in zip(row, self.right)) for row in self.rows)
 
         caption = html.escape(self.caption)
         caption = f"<caption style=text-align:left>{caption}</caption>" if caption else ""
-        body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         return (
-            f'<table class="measured">{caption}<thead><tr>{line(self.heads, "th")}</tr></thead>'
+            f'<table class="measured">{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table>"
         )
 

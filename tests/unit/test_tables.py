@@ -25,6 +25,11 @@ def test_html_and_text_hold_every_cell():
     ]
 
 
+def test_a_corner_without_a_name_is_no_head():
+    head = vaelib.table([{"": "VAE", "NLL": 84.2}])._repr_html_().partition("<tbody>")[0]
+    assert head.count("<td") == 1 and head.count("<th ") == 1
+
+
 def test_numbers_are_written_as_the_docstring_says():
     row = {"int": 60_000, "float": 1 / 3, "tensor": torch.tensor(2.0), "flag": True}
     assert str(vaelib.table([row])).split()[-4:] == ["60,000", "0.3333", "2", "True"]
