@@ -17,8 +17,6 @@ from verdict_form import literal_problems, rule_problems
 MAX_LINES, MAX_COLUMNS = 30, 76
 MIN_CHECKED, MIN_EXERCISES = 5, 3
 
-# Chapters that do not keep the newest rules yet: imports, tags, and how they judge.
-NOT_YET: set[str] = set()
 DIRECTIVE = re.compile(r"^\s*(?:```+|~~~+|:::+)\{", re.MULTILINE)
 ROLE = re.compile(r"\{[a-z][\w:-]*\}`")
 
@@ -59,9 +57,8 @@ def form_problems(path: Path, root: Path = ROOT) -> list[str]:
     if not verdicts(notebook):
         found.append("displays no verdict record")
     found += checked_output_problems(code) + fold_problems(code) + exercise_problems(notebook)
-    if path.name[:2] not in NOT_YET:
-        found += import_problems(notebook) + tag_problems(notebook)
-        found += literal_problems(notebook) + rule_problems(notebook)
+    found += import_problems(notebook) + tag_problems(notebook)
+    found += literal_problems(notebook) + rule_problems(notebook)
     return found
 
 

@@ -17,9 +17,8 @@ import verdict_form
 
 
 @pytest.fixture
-def chapter(sample_book, monkeypatch):
+def chapter(sample_book):
     """The sample chapter; a test may change its book, and the next one finds it as it was."""
-    monkeypatch.setattr(form, "NOT_YET", set())
     before = {path: path.read_bytes() for path in sample_book.rglob("*") if path.is_file()}
     yield notebooks.find("01", sample_book)
     for path, content in before.items():
@@ -238,17 +237,6 @@ def test_a_verdict_that_could_not_have_come_out_otherwise_is_seen(chapter, code,
     source(notebook, "noise", code)
     found = verdict_form.literal_problems(notebook)
     assert ["can only be 'holds'" in problem for problem in found] == [True] * literal
-
-
-def test_the_newest_checks_wait_for_the_chapters_that_are_not_mended(
-    chapter, sample_book, monkeypatch
-):
-    notebook = notebooks.read(chapter)
-    without(notebook, "rule")
-    notebooks.write(notebook, chapter)
-    assert form.form_problems(chapter, sample_book)
-    monkeypatch.setattr(form, "NOT_YET", {"01"})
-    assert not form.form_problems(chapter, sample_book)
 
 
 def test_address_reaches_the_setup_cell_and_nothing_else(chapter, sample_book):
