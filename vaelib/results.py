@@ -76,10 +76,10 @@ class Results:
 
     def __str__(self) -> str:
         minutes = [run["seconds"] / 60 for run in self.runs]
+        where = f"{self.threads} thread{'s' * (self.threads > 1)} of cpu"
         return (
             f"{len(self.runs)} seeds, {min(minutes):.0f} to {max(minutes):.0f} minutes each on "
-            f"{self.threads} thread{'s' * (self.threads > 1)} of {self.device}, "
-            f"commit {self.commit[:10]}"
+            f"{where if self.device == 'cpu' else self.device}, commit {self.commit[:10]}"
         )
 
 

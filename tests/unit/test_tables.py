@@ -56,6 +56,10 @@ def test_results(tmp_path):
     assert found.over_seeds("nll").shape == (2, 2)
     assert found.of_seed(1) == runs[1] and found.of_seed(7) is None
     assert str(found).startswith("2 seeds, 1 to 1 minutes each on 1 thread of cpu")
+    (tmp_path / "gpu.json").write_text(
+        json.dumps({"chapter": "05", "runs": runs} | facts | {"device": "NVIDIA H200"})
+    )
+    assert " each on NVIDIA H200, commit" in str(vaelib.results("gpu", tmp_path))
     with pytest.raises(KeyError, match="at 'kl' there is seed, seconds, nll"):
         found.over_seeds("kl")
     with pytest.raises(FileNotFoundError, match="expected one of demo"):
