@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import vaelib
-from vaelib.tables import plus_minus
+from vaelib.tables import interval, plus_minus
 
 ROWS = [{"model": "VAE <small>", "nats": "-97.3"}, {"model": "PCA", "nats": "-205.1 ± 0.2"}]
 
@@ -64,3 +64,22 @@ def test_results(tmp_path):
         found.over_seeds("kl")
     with pytest.raises(FileNotFoundError, match="expected one of demo"):
         vaelib.results("other", tmp_path)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 10])
+def test_a_95_percent_interval_holds_the_mean_in_95_of_100_times(runs):
+    torch.manual_seed(0)
+    times = 4_000
+    held = 0
+    for values in 3 + torch.randn(times, runs):
+        mean, low, high = interval(values)
+        assert low <= mean <= high
+        held += low <= 3 <= high
+    error = (0.95 * 0.05 / times) ** 0.5
+    assert abs(held / times - 0.95) < 4 * error
+
+
+@pytest.mark.parametrize("shape", [(1,), (11,), (3, 2)])
+def test_an_interval_wants_a_few_runs(shape):
+    with pytest.raises(ValueError, match="2 to 10 of them"):
+        interval(torch.zeros(shape))
