@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from .mixtures import MixturePrior, VampPrior
 from .nets import mlp
+from .resampled import ResampledPrior
 
 
 class FlowPrior(nn.Module):
@@ -102,4 +104,4 @@ class Flow(Distribution):
         return torch.cat(halves, -1).view(u.shape)
 
 
-__all__ = ["FlowPrior"]
+__all__ = ["FlowPrior", "MixturePrior", "ResampledPrior", "VampPrior"]
