@@ -15,11 +15,11 @@ from torch.distributions import Categorical, Distribution, Independent, Normal
 
 from .arrays import Data, as_labels, as_tensor, check_values, scale_pixels
 from .distributions import unwrap
-from .draw import Draw, Latent, as_inferred, check_count
+from .draw import Draw, as_inferred, check_count
 from .likelihoods import bernoulli
 from .modes import positive_int, said, tensor_like
 from .nets import call
-from .posteriors import Posterior, as_event, normal, num_parameters, reparameterized
+from .posteriors import Posterior, as_event, latent, normal, num_parameters
 
 Likelihood = Callable[[Tensor], Distribution]
 
@@ -122,9 +122,8 @@ class VAE(nn.Module):
         Returns:
             A distribution over x of batch shape [K, B], and a `Latent` a layer.
         """
-        qz_x = self.encode(x, y)
-        z = reparameterized(qz_x, num_samples, noise)
-        return self.decode(z, y), Latent(z, qz_x, self.pz())
+        seen = latent(self.encode(x, y), self.pz(), num_samples, noise)
+        return self.decode(seen.z, y), seen
 
     def generate(self, n: int, y: Tensor | None = None) -> tuple[Any, ...]:
         """p(x|z) of batch shape [n] for z drawn from the prior, then those z, in infer's order.

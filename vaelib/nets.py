@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
 
 Activation = Literal["relu", "silu", "gelu", "tanh", "elu", "softplus"]
 
@@ -25,7 +27,7 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 _autocast: torch.dtype | None = None
 
 
-def call(network: nn.Module, *inputs: Tensor) -> Any:
+def call(network: nn.Module, *inputs: Tensor, held: bool = False) -> Any:
     """The network's output, in the precision that `vaelib.fit` was asked for.
 
     Under precision="bf16" the network alone runs under autocast: its outputs (a tensor, or a tuple
@@ -35,6 +37,7 @@ def call(network: nn.Module, *inputs: Tensor) -> Any:
     Args:
         network: called with the inputs.
         inputs: at least one.
+        held: whether its weights are held still, so that the gradient is of the inputs alone.
 
     Example:
         >>> import torch, vaelib
@@ -42,13 +45,20 @@ def call(network: nn.Module, *inputs: Tensor) -> Any:
         torch.Size([3, 2])
     """
     if _autocast is None:
-        return network(*inputs)
+        return _outputs(network, inputs, held)
     with torch.autocast(inputs[0].device.type, _autocast):
-        outputs = network(*inputs)
+        outputs = _outputs(network, inputs, held)
     dtype = next((p.dtype for p in network.parameters()), inputs[0].dtype)
     if isinstance(outputs, Tensor):
         return outputs.to(dtype)
     return tuple(t.to(dtype) if t.is_floating_point() else t for t in outputs)
+
+
+def _outputs(network: nn.Module, inputs: tuple[Tensor, ...], held: bool) -> Any:
+    if not held:
+        return network(*inputs)
+    weights = {name: p.detach() for name, p in network.named_parameters()}
+    return functional_call(network, weights, inputs)
 
 
 @contextmanager
@@ -129,6 +139,103 @@ def mlp(
         layers.append(_activation(activation))
     hidden_end = -1 if norm is None else -2
     return nn.Sequential(*layers[:hidden_end])  # nothing after the last linear layer
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer of which a mask keeps some weights, [..., n_in] -> [..., n_out].
+
+    Args:
+        mask: bool [n_out, n_in], True where an output reads an input.
+
+    Example:
+        >>> import torch, vaelib
+        >>> layer = vaelib.nets.MaskedLinear(torch.tensor([[True, False]]))
+        >>> bool(layer(torch.tensor([1.0, 2.0])) == layer(torch.tensor([1.0, 3.0])))
+        True
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.mask, self.bias)
+
+
+def masked_mlp(
+    dim: int,
+    hidden: int,
+    num_outputs: int = 1,
+    activation: Activation = "silu",
+    reverse: bool = False,
+) -> nn.Sequential:
+    """An autoregressive perceptron of one hidden layer, [..., dim] -> [..., num_outputs * dim].
+
+    Output d of each of the ``num_outputs`` blocks reads the inputs before d alone (MADE, Germain et
+    al., ICML 2015, https://arxiv.org/abs/1502.03509, Equations 8 and 9). Some hidden units read no
+    input: what a `WithContext` adds to them reaches the first output, too.
+
+    Args:
+        dim: how many inputs, in their order.
+        hidden: units of the hidden layer.
+        num_outputs: numbers for each input.
+        activation: as in `mlp`.
+        reverse: whether the last input comes first.
+
+    Raises:
+        ValueError: for an unknown activation, and for sizes that are not positive whole numbers.
+
+    Example:
+        >>> import torch, vaelib
+        >>> net = vaelib.nets.masked_mlp(3, 16)
+        >>> slope = torch.autograd.functional.jacobian(net, torch.zeros(3))
+        >>> bool((slope.triu() == 0).all())
+        True
+    """
+    for size in (dim, hidden, num_outputs):
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(
+                f"masked_mlp got dim={dim!r}, hidden={hidden!r} and num_outputs={num_outputs!r}; "
+                "expected positive whole numbers."
+            )
+    rank = torch.arange(dim).flip(0) if reverse else torch.arange(dim)
+    last = torch.arange(hidden) * dim // hidden - 1  # of the inputs that a unit reads; -1: none
+    reads, feeds = rank <= last.unsqueeze(1), last < rank.unsqueeze(1)
+    return nn.Sequential(
+        MaskedLinear(reads), _activation(activation), MaskedLinear(feeds.repeat(num_outputs, 1))
+    )
+
+
+class WithContext(nn.Module):
+    """A perceptron whose first layer also reads a context: [..., n_in], [..., C] -> [..., n_out].
+
+    The context need not have all of the leading axes: it is read once, whatever the number of
+    draws that share it.
+
+    Args:
+        net: as of `mlp` or `masked_mlp`.
+        context_dim: C.
+
+    Example:
+        >>> import torch, vaelib
+        >>> net = vaelib.nets.WithContext(vaelib.nets.mlp((4, 8, 2)), context_dim=3)
+        >>> net(torch.zeros(5, 7, 4), torch.zeros(7, 3)).shape
+        torch.Size([5, 7, 2])
+    """
+
+    def __init__(self, net: nn.Sequential, context_dim: int) -> None:
+        super().__init__()
+        self.net = net
+        self.context = nn.Linear(context_dim, net[0].out_features, bias=False)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        first, *others = self.net
+        x = first(x) + self.context(context)
+        for layer in others:
+            x = layer(x)
+        return x
 
 
 class ResidualBlock(nn.Module):
@@ -262,10 +369,13 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 
 __all__ = [
     "Flatten",
+    "MaskedLinear",
     "ResidualBlock",
+    "WithContext",
     "autocast",
     "call",
     "conv_decoder",
     "conv_encoder",
+    "masked_mlp",
     "mlp",
 ]

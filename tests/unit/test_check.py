@@ -27,7 +27,8 @@ from torch.distributions import (
 import vaelib
 from vaelib import Draw
 from vaelib.check import check_model
-from vaelib.priors import FlowPrior
+from vaelib.posteriors import AutoregressiveFlow, CouplingFlow, NormalMixture, full_covariance
+from vaelib.priors import AutoregressivePrior, FlowPrior
 
 # What keeps its promises -------------------------------------------------------------------------
 
@@ -54,6 +55,17 @@ RIGHT = {
     ),
     "correlated": (lambda: vaelib.mlp_vae(2, (8,), **SHAPE, posterior=mixed), GREY),
     "flow prior": (lambda: vaelib.mlp_vae(2, (8,), **SHAPE, prior=FlowPrior(2)), GREY),
+    "autoregressive prior": (
+        lambda: vaelib.mlp_vae(2, (8,), **SHAPE, prior=AutoregressivePrior(2)),
+        GREY,
+    ),
+    "full covariance": (lambda: vaelib.mlp_vae(3, (8,), **SHAPE, posterior=full_covariance), GREY),
+    "coupling flow": (lambda: vaelib.mlp_vae(3, (8,), **SHAPE, posterior=CouplingFlow(3)), GREY),
+    "autoregressive flow": (
+        lambda: vaelib.mlp_vae(3, (8,), **SHAPE, posterior=AutoregressiveFlow(3)),
+        GREY,
+    ),
+    "mixture": (lambda: vaelib.mlp_vae(3, (8,), **SHAPE, posterior=NormalMixture(3)), GREY),
     "flat": (Flat, X),
     "two layers": (TwoLayers, X),
     "bottom-up": (BottomUp, X),

@@ -106,6 +106,15 @@ def test_a_strangers_safetensors_is_refused(tmp_path):
         vaelib.load(tmp_path / "a.safetensors")
 
 
+FLOW = {
+    "name": "AutoregressiveFlow",
+    "latent_dim": 3,
+    "context_dim": 2,
+    "hidden": 4,
+    "num_layers": 2,
+}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -124,6 +133,19 @@ def test_a_strangers_safetensors_is_refused(tmp_path):
         {"prior": {"name": "FlowPrior", "latent_dim": 2, "hidden": 4, "num_layers": 10**15}},
         {"prior": {"name": "FlowPrior", "latent_dim": [2] * 10**6, "hidden": 4, "num_layers": 4}},
         {"prior": {"name": "mlp"}},
+        {"prior": {"name": "AutoregressivePrior", "latent_dim": 3, "hidden": 4, "num_layers": 2}},
+        {"posterior": FLOW | {"hidden": 10**15}},
+        {"posterior": FLOW | {"num_layers": 10**15}},
+        {"posterior": FLOW | {"context_dim": 10**15}},
+        {"posterior": FLOW | {"context_dim": -(10**15)}},
+        {"posterior": FLOW | {"latent_dim": 10**12}},
+        {"posterior": FLOW | {"name": "CouplingFlow", "hidden": [2] * 10**6}},
+        {"posterior": FLOW | {"name": "CouplingFlow"}},
+        {"posterior": FLOW | {"name": "BentNormal"}},
+        {"posterior": {"name": "NormalMixture", "num_components": 10**15}},
+        {"posterior": {"name": "NormalMixture", "num_components": 0}},
+        {"posterior": {"name": "full_covariance"}},
+        {"posterior": {"name": "latent"}},
         {"posterior": {"name": "reparameterized"}},
         {"posterior": {"name": "__builtins__"}},
         {"posterior": 3},

@@ -43,8 +43,21 @@ def test_a_draw_of_your_own_is_not_passed_by():
         {"posterior": vaelib.posteriors.laplace},
         {"prior": vaelib.priors.FlowPrior(2, hidden=4, num_layers=2)},
         {"likelihood": vaelib.gaussian(0.5)},
+        {"posterior": vaelib.posteriors.full_covariance},
+        {"posterior": vaelib.posteriors.CouplingFlow(2, context_dim=3)},
+        {"posterior": vaelib.posteriors.AutoregressiveFlow(2, context_dim=3)},
+        {"posterior": vaelib.posteriors.NormalMixture(3)},
     ],
-    ids=["plain", "posterior", "prior", "likelihood"],
+    ids=[
+        "plain",
+        "posterior",
+        "prior",
+        "likelihood",
+        "full covariance",
+        "coupling",
+        "autoregressive",
+        "mixture",
+    ],
 )
 def test_the_losses_compile_to_one_graph(parts):
     """A break would cost a tenth of a step, and a resumed run its bits."""

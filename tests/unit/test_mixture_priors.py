@@ -8,7 +8,7 @@ from oracles import grid_2d
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import vaelib
-from vaelib.mixtures import GaussianMixture
+from vaelib.mixture_priors import GaussianMixture
 from vaelib.priors import MixturePrior, VampPrior
 
 
