@@ -97,7 +97,7 @@ address: .venv/.ready ## copy the repository's address from pyproject.toml into 
 benchmark: .venv/.ready ## run again what is too long for a chapter, into data/results
 	$(BIN)/python tools/benchmark.py
 
-weights: .venv/.ready ## train again what data/weights holds: five minutes
+weights: .venv/.ready ## train again what data/weights holds: ten minutes
 	$(ONE_THREAD) $(BIN)/python tools/weights.py
 
 bench: .venv/.ready ## measure the speed of fit against peers: a quiet machine, 15 minutes

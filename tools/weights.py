@@ -1,8 +1,9 @@
-"""Train what the book ships in data/weights, on MNIST's first 55,000 training images.
+"""Train what the book ships in data/weights, on the first 55,000 training images.
 
     python tools/weights.py [NAME ...]
 
 - digit_net: DigitNet, whose features compare samples; half of each batch with its pixels drawn.
+- fashion_net: the same for Fashion-MNIST.
 - pocket_vae: the VAE of the live explorers, two latents, small enough for a page.
 
 About two minutes each on one thread.
@@ -11,6 +12,7 @@ About two minutes each on one thread.
 import argparse
 import json
 import time
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -18,14 +20,16 @@ from torch.nn import functional as F
 import notebooks
 import running
 import vaelib
-from vaelib.metrics import DigitNet
+from vaelib.metrics import DigitNet, FashionNet
 from vaelib.optimizers import warm_cosine
 
 
-def train_digit_net(train: vaelib.data.Images, epochs: int = 6, seed: int = 0) -> DigitNet:
-    """A DigitNet after `epochs` of Adam, its rate falling to zero."""
+def train_judge(
+    kind: type[DigitNet], train: vaelib.data.Images, epochs: int = 6, seed: int = 0
+) -> DigitNet:
+    """A DigitNet, or its like, after `epochs` of Adam, its rate falling to zero."""
     torch.manual_seed(seed)
-    network = DigitNet()
+    network = kind()
     batches = epochs * -(-len(train) // 128)
     adam = torch.optim.Adam(network.parameters(), lr=2e-3)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, batches)
@@ -63,7 +67,7 @@ def train_pocket_vae(train: vaelib.data.Images, epochs: int = 60, seed: int = 0)
     return model
 
 
-def describe_digit_net(network: DigitNet, validation, test) -> dict:
+def describe_judge(network: DigitNet, validation, test) -> dict:
     return {
         "validation accuracy": network.accuracy(*validation),
         "test accuracy": network.accuracy(*test),
@@ -79,9 +83,11 @@ def describe_pocket_vae(model: vaelib.VAE, validation, test) -> dict:
     return {f"{name} NLL, nats, K = 100": round(value, 2) for name, value in nll.items()}
 
 
-NETWORKS = {
-    "digit_net": (train_digit_net, describe_digit_net),
-    "pocket_vae": (train_pocket_vae, describe_pocket_vae),
+mnist, fashion = vaelib.data.mnist, vaelib.data.fashion_mnist
+NETWORKS = {  # the data, what trains on them, what describes it
+    "digit_net": (mnist, partial(train_judge, DigitNet), describe_judge),
+    "fashion_net": (fashion, partial(train_judge, FashionNet, epochs=12), describe_judge),
+    "pocket_vae": (mnist, train_pocket_vae, describe_pocket_vae),
 }
 
 
@@ -91,9 +97,9 @@ def main() -> None:
     names = parser.parse_args().names or list(NETWORKS)
     if unknown := set(names) - set(NETWORKS):
         parser.error(f"there is no {', '.join(unknown)}; expected some of {', '.join(NETWORKS)}.")
-    train, test = vaelib.data.mnist()
     for name in names:
-        make, describe = NETWORKS[name]
+        data, make, describe = NETWORKS[name]
+        train, test = data()
         start, commit = time.perf_counter(), running.commit()
         network = make(train[:55_000])
         path = notebooks.ROOT / "data" / "weights" / f"{name}.safetensors"

@@ -1,7 +1,8 @@
 """Data sets: found offline first, checked before use, kept as uint8.
 
-`mnist` and `cifar10` look in the folder given, then in $VAELIB_DATA, then in the repository's
-`data/`, then in the user's cache, and download last. SHA-256 is checked before a byte is used.
+`mnist`, `fashion_mnist` and `cifar10` look in the folder given, then in $VAELIB_DATA, then in the
+repository's `data/`, then in the user's cache, and download last. SHA-256 is checked before a byte
+is used.
 """
 
 import gzip
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .arrays import Images, binarize, dequantize
 
-# MNIST -----------------------------------------------------------------------------------------
+# MNIST and Fashion-MNIST -----------------------------------------------------------------------
 
 # Name, then SHA-256 of the .gz that torchvision knows and of the raw idx file within.
 MNIST_FILES = {
@@ -37,6 +38,24 @@ MNIST_FILES = {
     "t10k-labels-idx1-ubyte": (
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
+FASHION_FILES = {
+    "train-images-idx3-ubyte": (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    ),
+    "train-labels-idx1-ubyte": (
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    ),
+    "t10k-images-idx3-ubyte": (
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 }
 
@@ -62,34 +81,64 @@ def mnist(root: str | Path | None = None) -> tuple[Images, Images]:
         >>> test
         Images(x: uint8 [10000, 1, 28, 28], 0 to 255; y: int64 [10000], 0 to 9)
     """
-    folder = find("MNIST/raw", root)
+    return _idx_sets("MNIST", MNIST_FILES, root)
+
+
+def fashion_mnist(root: str | Path | None = None) -> tuple[Images, Images]:
+    """Fashion-MNIST, train (60,000) and test (10,000): x uint8 [N, 1, 28, 28], y int64 [N].
+
+    Ten kinds of clothing, in MNIST's form (Xiao, Rasul & Vollgraf, 2017,
+    https://arxiv.org/abs/1708.07747).
+
+    Args:
+        root: a folder that has ``FashionMNIST/raw/*-ubyte`` or ``.gz``, torchvision's layout.
+
+    Returns:
+        Train and test.
+
+    Raises:
+        ValueError: for a file whose SHA-256 is wrong.
+        OSError: where the set is nowhere and cannot be downloaded.
+
+    Example:
+        >>> import vaelib
+        >>> train, test = vaelib.data.fashion_mnist()
+        >>> train
+        Images(x: uint8 [60000, 1, 28, 28], 0 to 255; y: int64 [60000], 0 to 9)
+    """
+    return _idx_sets("FashionMNIST", FASHION_FILES, root)
+
+
+def _idx_sets(
+    name: str, files: dict[str, tuple[str, str]], root: str | Path | None
+) -> tuple[Images, Images]:
+    folder = find(f"{name}/raw", root)
     if folder is None:
-        folder = _download_mnist(cache(root))
-    train_x, train_y, test_x, test_y = (_idx(folder, name) for name in MNIST_FILES)
+        folder = _download(name, cache(root))
+    train_x, train_y, test_x, test_y = (_idx(folder, file, *files[file]) for file in files)
     return (
         Images(train_x.unsqueeze(1), train_y.long()),
         Images(test_x.unsqueeze(1), test_y.long()),
     )
 
 
-def _download_mnist(root: Path) -> Path:
-    from torchvision.datasets import MNIST
+def _download(name: str, root: Path) -> Path:
+    from torchvision import datasets
 
     try:
-        MNIST(str(root), download=True)
+        getattr(datasets, name)(str(root), download=True)
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise OSError(
-            "MNIST is in none of the folders that vaelib looks in, and could not be downloaded to "
-            f"{root} ({reason}); expected a network, or MNIST/raw with its four files: copy them "
-            "there, or set VAELIB_DATA to a folder that has MNIST/raw."
+            f"{name} is in none of the folders that vaelib looks in, and could not be downloaded "
+            f"to {root} ({reason}); expected a network, or {name}/raw with its four files: copy "
+            f"them there, or set VAELIB_DATA to a folder that has {name}/raw."
         ) from error
-    return root / "MNIST" / "raw"
+    return root / name / "raw"
 
 
-def _idx(folder: Path, name: str) -> Tensor:
+def _idx(folder: Path, name: str, sha_gz: str, sha_raw: str) -> Tensor:
     """Read one idx file, raw or .gz, its SHA-256 checked before a byte is used."""
-    sha_gz, sha_raw = MNIST_FILES[name]
     packed, raw = folder / f"{name}.gz", folder / name
     if packed.is_file():
         content = _checked(packed, sha_gz)
@@ -101,7 +150,7 @@ def _idx(folder: Path, name: str) -> Tensor:
         content = _checked(raw, sha_raw)
     else:
         raise FileNotFoundError(
-            f"{folder} has neither {name}.gz nor {name}; expected MNIST's four files: copy the "
+            f"{folder} has neither {name}.gz nor {name}; expected the set's four files: copy the "
             "missing one there, or remove the folder to have vaelib look elsewhere."
         )
     rank = content[3]
@@ -264,4 +313,4 @@ def _checked(path: Path, sha256: str) -> bytes:
     return content
 
 
-__all__ = ["Images", "binarize", "cifar10", "dequantize", "mnist"]
+__all__ = ["Images", "binarize", "cifar10", "dequantize", "fashion_mnist", "mnist"]

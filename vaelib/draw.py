@@ -246,6 +246,13 @@ class Draw:
         """Whether estimates of log p(x) from this draw are bounds, however many draws."""
         return any(latent.is_bound for latent in self.latents) or is_bound(self.px_z)
 
+    @property
+    def density_stderr(self) -> float:
+        """The standard error, nats, of densities that say `density = "estimate"` and `stderr`."""
+        densities = [unwrap(d) for d in (self.px_z, *[latent.p for latent in self.latents]) if d]
+        estimated = [d for d in densities if getattr(d, "density", "") == "estimate"]
+        return math.hypot(*[d.stderr for d in estimated])  # type: ignore[attr-defined]
+
 
 def as_inferred(inferred: Any) -> tuple[Any, ...]:
     """What `infer` returned, if it is p(x|z) and then latents; else a TypeError that says so."""

@@ -37,6 +37,8 @@ class Estimate:
         bound: whether it is a lower bound however many samples, as for a quantized code.
         conditional: whether it is of log p(x|y).
         acceptance: the share of moves that annealed chains made; None for other estimates.
+        density_stderr: the error of densities that are estimates themselves, such as a resampled
+            prior's; it is one for all examples, no number of which makes it smaller.
 
     Example:
         >>> import torch, vaelib
@@ -57,6 +59,7 @@ class Estimate:
     bound: bool = False
     conditional: bool = False
     acceptance: float | None = None
+    density_stderr: float = 0.0
 
     @property
     def last_gain(self) -> float:
@@ -75,6 +78,7 @@ class Estimate:
             f"{self.mc_stderr:.3f}; {len(self.values):,} examples, {bits}; "
             f"K = {self.num_samples:,}"
             + ("" if self.acceptance is None else f"; {self.acceptance:.0%} of moves accepted")
+            + (f"; a density is estimated, +- {e:.3f}" if (e := self.density_stderr) else "")
             + ("; a lower bound, however many draws)" if self.bound else ")")
         )
 
@@ -158,6 +162,7 @@ class Scored:
         px_z: p(x|z), of two examples, which tells the likelihood.
         first: the draw of the first example.
         bound: whether its estimates are bounds.
+        density_stderr: the error of densities that are estimates themselves.
     """
 
     x: Tensor
@@ -166,6 +171,7 @@ class Scored:
     px_z: Distribution
     first: Draw
     bound: bool
+    density_stderr: float
 
     @property
     def listed(self) -> bool:
@@ -189,7 +195,12 @@ class Scored:
 
     def says(self, estimate: Estimate) -> Estimate:
         """The estimate, and what kind of one it is."""
-        return replace(estimate, bound=self.bound, conditional=self.y is not None)
+        return replace(
+            estimate,
+            bound=self.bound,
+            conditional=self.y is not None,
+            density_stderr=self.density_stderr,
+        )
 
 
 @torch.no_grad()
@@ -209,7 +220,8 @@ def scored(model: nn.Module, data: Data, y: Any = None, data_seed: int = 0) -> S
         x = prepared(model, x)
     with seeded(model, 0):
         first = model(x[:1], 1, **({} if y is None else {"y": y[:1]}))
-    return Scored(x, y, data_seed if bits else None, px_z, first, is_bound(model, first))
+    facts = is_bound(model, first), first.density_stderr
+    return Scored(x, y, data_seed if bits else None, px_z, first, *facts)
 
 
 def is_bound(model: nn.Module, draw: Draw) -> bool:

@@ -19,7 +19,9 @@ from .estimates import Estimate, Scored, log_marginal, scored
 from .information import Information, active_units, coverage, encoded, information
 from .metrics import (
     DigitNet,
+    FashionNet,
     digit_net,
+    fashion_net,
     frechet_distance,
     kernel_distance,
     linear_probe,
@@ -128,6 +130,11 @@ def _likelihood(data: Scored, found: Estimate, info: Information) -> Section:
             "whose posterior is a point, or one of whose densities is a bound."
         )
     scores.append(Score(group, "nll", -found.mean, found.stderr, "nats", note))
+    if found.density_stderr:
+        warnings.append(
+            "A density of this model is an estimate: its standard error of "
+            f"{found.density_stderr:.3f} nats is one for all examples, beside those of the NLL."
+        )
     if found.last_gain > 0.1:
         warnings.append(
             f"The K-curve has not flattened: the last doubling of K, to {found.num_samples:,}, "
@@ -288,6 +295,7 @@ def _codes(model: nn.Module, train: Data, test: Data, data: Scored) -> Section:
 __all__ = [
     "DigitNet",
     "Estimate",
+    "FashionNet",
     "Information",
     "Report",
     "Score",
@@ -297,6 +305,7 @@ __all__ = [
     "coverage",
     "digit_net",
     "encoded",
+    "fashion_net",
     "frechet_distance",
     "information",
     "kernel_distance",

@@ -8,13 +8,14 @@ import json
 import math
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import traitlets
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from .arrays import Data, Images, as_tensor, scale_pixels
 from .contract import likelihood_of
@@ -26,6 +27,7 @@ from .modes import in_eval_mode, tensor_like
 from .nets import Flatten, ResidualBlock
 from .plots import CLASS_COLORS
 from .posteriors import normal
+from .regions import regions
 from .widget import Weights, Widget, callable_module, film, png
 
 LARGE = 1_500_000  # bytes of weights, as text, beyond which a page is told to be heavy
@@ -228,6 +230,7 @@ def explore(
     draw: bool = False,
     interpolate: bool = False,
     replay: Data | None = None,
+    contours: Mapping[str, Distribution] | None = None,
 ) -> Explorer:
     """A pad over two latents and the image decoded there, live in Jupyter, Colab and the page.
 
@@ -240,11 +243,13 @@ def explore(
             one channel, with a standard normal prior.
         interpolate: two pins, and a slider along the line between them.
         replay: pictures [T, H, W] or [T, C, H, W], such as a latent grid an epoch, with a slider.
+        contours: densities over the plane by name, a menu of them: the smallest regions that hold
+            50, 90 and 99 % of the chosen one are drawn; for models of two latents.
 
     Raises:
         ValueError: for a model that is not of one flat latent, or whose image is neither its
-            decoder's output nor the sigmoid of that, for modules that the page does not run, and
-            for axes that are not two latents.
+            decoder's output nor the sigmoid of that, for modules that the page does not run, for
+            axes that are not two latents, and for contours over another space.
         TypeError: for points without labels.
 
     Example:
@@ -309,6 +314,13 @@ def explore(
             spec["examples"] = base64.b64encode(ten.numpy().tobytes()).decode()
     if replay is not None:
         spec["replay"] = _replay(replay)
+    if contours is not None:
+        if latent_dim != 2:
+            raise ValueError(f"contours are for models of two latents; this one has {latent_dim}.")
+        spec["contours"] = [
+            {"name": name, "regions": regions(p, axes, spec["span"])}
+            for name, p in contours.items()
+        ]
     packed, described = weights.to_bytes(), json.dumps(spec, allow_nan=False)
     weight = len(packed) * 4 / 3 + len(described)
     if weight > LARGE:

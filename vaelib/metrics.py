@@ -5,6 +5,7 @@ them, so its name must name the network. Introduced in book/models/07_evaluation
 """
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,16 @@ class DigitNet(nn.Module):
         return (guess == y.to(guess.device)).double().mean().item()
 
 
+class FashionNet(DigitNet):
+    """The same network for Fashion-MNIST, trained on it in the same way.
+
+    Example:
+        >>> import torch, vaelib
+        >>> vaelib.evaluate.FashionNet().features(torch.zeros(3, 1, 28, 28)).shape
+        torch.Size([3, 64])
+    """
+
+
 def digit_net() -> DigitNet:
     """The trained DigitNet that the repository ships, in eval mode.
 
@@ -72,17 +83,40 @@ def digit_net() -> DigitNet:
         >>> network.accuracy(test.x[:1000], test.y[:1000]) > 0.95
         True
     """
+    return _shipped(DigitNet, "digit_net")
+
+
+def fashion_net() -> FashionNet:
+    """The trained FashionNet that the repository ships, in eval mode.
+
+    Raises:
+        OSError: where it is not.
+
+    Example:
+        >>> import vaelib
+        >>> _, test = vaelib.data.fashion_mnist()
+        >>> network = vaelib.evaluate.fashion_net()
+        >>> network.accuracy(test.x[:1000], test.y[:1000]) > 0.85
+        True
+    """
+    return _shipped(FashionNet, "fashion_net")
+
+
+Judge = TypeVar("Judge", bound=DigitNet)
+
+
+def _shipped(kind: type[Judge], name: str) -> Judge:
     from .io import load
 
     folder = find("weights")
     if folder is None:
         raise FileNotFoundError(
-            "No weights/digit_net.safetensors in the folders that vaelib looks in; expected the "
+            f"No weights/{name}.safetensors in the folders that vaelib looks in; expected the "
             "repository's data folder: clone it, or set VAELIB_DATA to a copy of it."
         )
     with torch.device("meta"):  # initial weights would draw from the caller's generator
-        network = DigitNet()
-    return load(folder / "digit_net.safetensors", into=network.to_empty(device="cpu"))
+        network = kind()
+    return load(folder / f"{name}.safetensors", into=network.to_empty(device="cpu"))
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

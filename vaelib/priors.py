@@ -4,6 +4,8 @@ Introduced in book/models/07_evaluation.ipynb.
 """
 
 from .flows import AutoregressiveLayers, CouplingLayers, Flow
+from .mixture_priors import MixturePrior, VampPrior
+from .resampled import ResampledPrior
 
 
 class FlowPrior(CouplingLayers):
@@ -64,4 +66,4 @@ class AutoregressivePrior(AutoregressiveLayers):
         return Flow(self)
 
 
-__all__ = ["AutoregressivePrior", "FlowPrior"]
+__all__ = ["AutoregressivePrior", "FlowPrior", "MixturePrior", "ResampledPrior", "VampPrior"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from browser import ROOT, Browser, serve
 from torch import nn
+from torch.distributions import Independent, Normal
 
 import vaelib
 
@@ -221,6 +222,19 @@ def test_examples_dots_and_pins(show):
         s.value = 0.5; s.dispatchEvent(new Event("input"));""")
     middle = [(a + b) / 2 for a, b in zip(*seen, strict=True)]
     assert browser.script(STATE)["z"] == pytest.approx(middle, abs=1e-3)
+
+
+def test_contours_say_where_the_knob_is(show):
+    wide, narrow = (Independent(Normal(torch.zeros(2), s), 1) for s in (1.0, 0.2))
+    contours = {"wide": wide, "narrow": narrow}
+    browser = show(vaelib.explore(mlp_model(), contours=contours))
+    said = """return document.querySelector("[id$=value]").textContent;"""
+    assert browser.script(said).endswith("; within the middle 50 % of wide")
+    browser.script("""const menu = document.querySelector("select");
+        menu.selectedIndex = 1; menu.dispatchEvent(new Event("change"));""")
+    assert browser.script(said).endswith("; within the middle 50 % of narrow")
+    drag(browser, ".pad", (0.5, 0.5), (0.75, 0.5))  # to z1 = 1.5, seven deviations away
+    assert browser.script(said).endswith("; beyond all contours of narrow")
 
 
 def test_a_replay_shows_each_picture(show):

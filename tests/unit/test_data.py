@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10, MNIST
+from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 import vaelib
 
@@ -60,6 +60,18 @@ def test_mnist_is_the_one_that_torchvision_reads(mnist_copy):
     assert train.y.dtype == torch.int64
     assert train.x.shape == (60_000, 1, 28, 28)
     assert test.x.shape == (10_000, 1, 28, 28)
+
+
+def test_fashion_mnist_is_the_one_that_torchvision_reads(tmp_path, no_network):
+    shutil.copytree(DATA / "FashionMNIST" / "raw", tmp_path / "FashionMNIST" / "raw")
+    train, test = vaelib.data.fashion_mnist(tmp_path)
+    for ours, theirs in [
+        (train, FashionMNIST(tmp_path, train=True, download=True)),  # unpacks the .gz it finds
+        (test, FashionMNIST(tmp_path, train=False)),
+    ]:
+        assert torch.equal(ours.x[:, 0], theirs.data)
+        assert torch.equal(ours.y, theirs.targets)
+    assert train.y.bincount().tolist() == 10 * [6_000]
 
 
 def test_raw_files_are_read_too(mnist_copy):

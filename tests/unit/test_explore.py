@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import traitlets
 from kinds import KINDS
 from PIL import Image
 from torch import nn
+from torch.distributions import Independent, Normal
 from torch.testing import assert_close
 
 import vaelib
@@ -270,3 +272,29 @@ def test_no_module_calls_what_another_keeps_to_itself():
     for name in files.split():
         source = (package / f"{name}.py").read_text(encoding="utf-8")
         assert not re.search(r"(model|VAE\)?)\._[a-z]|import .*\b_[a-z]", source), name
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1, 0)])
+def test_contours_of_a_normal_are_ellipses_that_hold_their_share(axes):
+    """Of radius sqrt(-2 log(1 - share)) in deviations, to a cell of the grid."""
+    sigma = torch.tensor([0.5, 1.2])
+    p = Independent(Normal(torch.tensor([0.5, -0.5]), sigma), 1)
+    model = vaelib.mlp_vae(2, (8,))
+    spec = json.loads(vaelib.explore(model, axes=axes, contours={"p": p}).spec)
+    (shown,) = spec["contours"]
+    assert shown["name"] == "p"
+    for region in shown["regions"]:
+        (line,) = region["lines"]  # closed
+        assert line[0] == line[-1]
+        z = (torch.tensor(line)[:, list(axes)] - p.mean) / sigma
+        radius = (-2 * math.log(1 - region["percent"] / 100)) ** 0.5
+        assert (z.norm(dim=1) - radius).abs().max() < 0.05 / 0.5
+
+
+def test_contours_are_of_the_plane(model):
+    plane = Independent(Normal(torch.zeros(2), 1.0), 1)
+    with pytest.raises(ValueError, match="two latents; this one has 3"):
+        vaelib.explore(model, contours={"p": plane})
+    with pytest.raises(ValueError, match="over \\[3\\]; expected the plane"):
+        flat = vaelib.mlp_vae(2, (8,))
+        vaelib.explore(flat, contours={"p": Independent(Normal(torch.zeros(3), 1.0), 1)})

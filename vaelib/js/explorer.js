@@ -10,6 +10,7 @@ class Explorer {
     this.say = begin(root, "Latent explorer");
     this.addPad();
     if (spec.points) this.addLegend();
+    if (spec.contours) this.addContours();
     this.addSliders();
     if (spec.interpolate) this.addPins();
     if (spec.encoder) this.addPaper();
@@ -99,6 +100,43 @@ class Explorer {
     this.root.append(list);
   }
 
+  /** A menu of densities: the contours of the chosen one lie on the pad. */
+  addContours() {
+    const menu = element("select", { id: `${this.id}-contours` });
+    menu.append(...this.spec.contours.map(({ name }) => element("option", {}, name)));
+    menu.addEventListener("change", () => {
+      this.density = this.spec.contours[menu.selectedIndex];
+      this.drawDots();
+      this.update();
+    });
+    [this.density] = this.spec.contours;
+    const label = element("label", { for: menu.id }, "Contours of");
+    this.root.append(element("div", { class: "control" }, label, menu));
+  }
+
+  /** A contour's lines on a pad of this size. */
+  outline(lines, size) {
+    const path = new Path2D();
+    for (const line of lines) {
+      line.forEach(([a, b], n) => {
+        const [x, top] = this.share(a, b).map((share) => share * size);
+        if (n) path.lineTo(x, top);
+        else path.moveTo(x, top);
+      });
+    }
+    return path;
+  }
+
+  /** Within which contour the knob is, in words. */
+  region() {
+    if (!this.density) return "";
+    const { name, regions } = this.density, [left, top] = this.place(this.z);
+    const sheet = element("canvas").getContext("2d"); // the pad's own has a scale
+    const inside = regions.find(({ lines }) =>
+      sheet.isPointInPath(this.outline(lines, 1), left, top, "evenodd"));
+    return inside ? `; within the middle ${inside.percent} % of ${name}` : `; beyond all contours of ${name}`;
+  }
+
   addPins() {
     const range = { min: 0, max: 1, step: 0.01, value: 0 };
     const [row, input] = slider(`${this.id}-way`, "A to B", range, (t) => {
@@ -158,6 +196,12 @@ class Explorer {
       context.arc(x, top, size > 180 ? 2.2 : 1.6, 0, 7);
       context.fill();
     });
+    const { regions = [] } = this.density || {};
+    context.strokeStyle = style.color;
+    regions.forEach(({ lines }, n) => {
+      context.lineWidth = 2 - n / 2;
+      context.stroke(this.outline(lines, size));
+    });
     // Colour alone tells some readers nothing: each class has its name amid its dots.
     const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
     context.font = `bold ${size > 180 ? 15 : 12}px ${style.fontFamily}`;
@@ -214,7 +258,7 @@ class Explorer {
       input.setAttribute("aria-valuetext", spoken(this.z[d], 2));
     }
     this.value.textContent =
-      `z${i + 1} = ${spoken(this.z[i], 2)}, z${j + 1} = ${spoken(this.z[j], 2)}`;
+      `z${i + 1} = ${spoken(this.z[i], 2)}, z${j + 1} = ${spoken(this.z[j], 2)}${this.region()}`;
     if (this.waiting) return; // one decoding a frame, at most
     this.waiting = true;
     requestAnimationFrame(() => {
