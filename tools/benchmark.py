@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -58,8 +59,8 @@ def write(path: Path, content: dict) -> None:
     os.replace(new, path)
 
 
-def benchmark(name: str, path: Path, processes: int) -> None:
-    """Every seed that is not done yet, then the results' file."""
+def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Hand every seed that is not done to the pool; then, asked again, write the results' file."""
     commit, started = running.commit(), date.today().isoformat()
     first = job_notebook(name, path)
     cells, uses = code_sha256(first), Uses().of(source(first))
@@ -73,17 +74,18 @@ def benchmark(name: str, path: Path, processes: int) -> None:
         write(kept, {"commit": commit, "cells": cells, "runs": {}})
     seeds = seeds_of(name, path)
     left = [seed for seed in seeds if str(seed) not in runs]
-    rest = expected(name, -(-len(left) // processes))
-    print(f"{name}: {len(runs)} of {len(seeds)} seeds are done, {rest}", flush=True)
+    print(f"{name}: {len(runs)} of {len(seeds)} seeds are done; {expected(name)}", flush=True)
 
     def one(seed: int) -> None:
         run = in_process(name, seed, parts)
         runs[str(seed)] = run
         write(kept, {"commit": commit, "cells": cells, "runs": dict(runs)})
-        print(f"  seed {seed}: {run['seconds']:.0f} s", flush=True)
+        print(f"  {name}, seed {seed}: {run['seconds']:.0f} s", flush=True)
 
-    with ThreadPoolExecutor(processes) as pool:
-        list(pool.map(one, left))
+    futures = [pool.submit(one, seed) for seed in left]
+    yield
+    for future in futures:
+        future.result()
     ordered = [runs[str(seed)] for seed in seeds]
     content = {
         "chapter": path.stem,
@@ -102,31 +104,39 @@ def benchmark(name: str, path: Path, processes: int) -> None:
     print(f"  data/results/{name}.json", flush=True)
 
 
-def expected(name: str, rounds: int) -> str:
-    """How long the seeds that are left will take, by what the last results took."""
+def expected(name: str) -> str:
+    """How long a seed took when the last results were made."""
     path = RESULTS / f"{name}.json"
     if not path.is_file():
-        return "the rest takes no one knows how long: it has not been run before."
-    seconds = max(run["seconds"] for run in json.loads(path.read_text())["runs"])
-    return f"the rest takes about {rounds * seconds / 60:.0f} minutes on a machine like the last."
+        return "how long one takes, nobody knows: it has not been run before"
+    last = json.loads(path.read_text())
+    seconds = max(run["seconds"] for run in last["runs"])
+    return f"one took {seconds / 60:.0f} minutes on {last['device']}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name")
-    parser.add_argument("--processes", type=int, default=2, help="seeds side by side, 2 at first")
+    parser.add_argument(
+        "--processes", type=int, default=2, help="seeds side by side, of all names, 2 at first"
+    )
     parser.add_argument("--seed", type=int, help="run this seed only and print its result")
     given, there = parser.parse_args(), jobs()
     if unknown := set(given.names) - set(there):
         raise SystemExit(
             f"No benchmark is named {', '.join(unknown)}; there are {', '.join(there)}."
         )
-    for name in given.names or there:
-        if given.seed is None:
-            benchmark(name, there[name], given.processes)
-            records.main()
-        else:
+    names = given.names or list(there)
+    if given.seed is not None:
+        for name in names:
             print(json.dumps(run_seed(name, there[name], given.seed)))
+        return
+    with ThreadPoolExecutor(given.processes) as pool:
+        started = [benchmark(name, there[name], pool) for name in names]
+        for _ in range(2):  # all seeds wait in one line; then each file as its seeds are done
+            for job in started:
+                next(job, None)
+    records.main()
 
 
 if __name__ == "__main__":

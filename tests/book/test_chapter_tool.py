@@ -1,7 +1,9 @@
 """The chapter tool on a sample book: what it stores, and that each of its checks can fail."""
 
 import copy
+import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -80,14 +82,18 @@ def test_a_kernel_that_would_import_another_vaelib_is_refused(
     assert chapter.read_bytes() == before
 
 
-@pytest.mark.slow
-def test_a_benchmark_runs_the_cells_that_its_tag_names(chapter):
+def with_benchmark(chapter):
     notebook = notebooks.read(chapter)
     cell(notebook, "imports").metadata.tags.append("sums")
     source(notebook, "noise", "result = {'seed': seed, 'two': 1 + vaelib.one(), 'is': budget}")
     cell(notebook, "noise").metadata["tags"] = ["sums"]
     source(notebook, "progress", "raise RuntimeError('not a cell of the benchmark')")
     notebooks.write(notebook, chapter)
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_the_cells_that_its_tag_names(chapter):
+    with_benchmark(chapter)
     found = benchmark.run_seed("sums", chapter, seed=2)
     assert found["result"] == {"seed": 2, "two": 2, "is": "long"}
 
@@ -289,3 +295,37 @@ def test_setup_cell_fetches_and_installs(monkeypatch, tmp_path):
 def test_unknown_chapter_is_named(sample_book):
     with pytest.raises(SystemExit, match="'99'; there are: 01_sample"):
         notebooks.find("99", sample_book)
+
+
+def test_benchmarks_share_their_processes_and_keep_what_is_done(chapter, tmp_path, monkeypatch):
+    """A run that fails in one seed keeps the others; the next makes only what is missing."""
+    with_benchmark(chapter)
+    asked, broken = [], {("sums", 1)}
+
+    def in_process(name, seed, parts):
+        asked.append((name, seed))
+        if (name, seed) in broken:
+            raise SystemExit("cut")
+        facts = {"device": "cpu", "seconds": 1.0, "versions": {}}
+        return {"result": {"seed": seed, "x": 10 * seed}, **facts}
+
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmark, "in_process", in_process)
+    monkeypatch.setattr(benchmark.running, "commit", lambda: "0" * 40)
+
+    def run():
+        with ThreadPoolExecutor(2) as pool:
+            job = benchmark.benchmark("sums", chapter, pool)
+            next(job)
+            next(job, None)
+
+    with pytest.raises(SystemExit):
+        run()
+    assert not (tmp_path / "sums.json").exists()
+    broken.clear()
+    asked.clear()
+    run()
+    assert asked == [("sums", 1)]
+    content = json.loads((tmp_path / "sums.json").read_text())
+    assert [run["x"] for run in content["runs"]] == [0, 10, 20]
+    assert [path.name for path in tmp_path.iterdir()] == ["sums.json"]
