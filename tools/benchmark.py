@@ -23,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 
+import records
 import running
 from hashes import code_sha256
 from jobs import job_notebook, jobs, seeds_of
@@ -123,6 +124,7 @@ def main() -> None:
     for name in given.names or there:
         if given.seed is None:
             benchmark(name, there[name], given.processes)
+            records.main()
         else:
             print(json.dumps(run_seed(name, there[name], given.seed)))
 

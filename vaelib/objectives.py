@@ -201,6 +201,12 @@ def stopped_q(latent: Latent) -> Distribution:
 
     Raises:
         ValueError: for any other.
+
+    Example:
+        >>> import torch, vaelib
+        >>> (latent,) = vaelib.mlp_vae(2, (8,), x_shape=(4,)).draw(torch.ones(3, 4)).latents
+        >>> vaelib.objectives.stopped_q(latent).log_prob(latent.z.detach()).requires_grad
+        False
     """
     q = latent.q
     if latent.stopped is not None:

@@ -1,5 +1,6 @@
 """Bounds between the ELBO and iwae: their order on any draws, quadrature, and dreg's gradient."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -81,6 +82,20 @@ def test_tvo_refuses_betas_that_are_no_left_ends(betas):
     draw = KINDS["flat"].make().draw(KINDS["flat"].data()[0], 3)
     with pytest.raises(ValueError, match="expected rising numbers, the first 0"):
         tvo(draw, betas)
+
+
+def test_a_draw_built_by_hand_and_a_weight_of_zero_are_taken():
+    draw = KINDS["flat"].make().draw(KINDS["flat"].data(3)[0], 4)
+    by_hand = dataclasses.replace(draw, log_weight=None)
+    for bound in (renyi, tvo):
+        assert_close(bound(by_hand), bound(draw))
+    log_px_z = draw.log_px_z.detach().clone()
+    log_px_z[0, 0] = -torch.inf  # this draw cannot have made x
+    zero = dataclasses.replace(draw, log_px_z=log_px_z.requires_grad_())
+    assert renyi(zero)[0].isfinite() and tvo(zero, (0.0,))[0] == -torch.inf
+    assert renyi(zero, 0.2)[0] < vaelib.iwae(zero)[0]
+    (slope,) = torch.autograd.grad(renyi(zero).sum(), log_px_z)
+    assert slope.isfinite().all()
 
 
 # The doubly reparameterized gradient -------------------------------------------------------------

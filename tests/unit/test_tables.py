@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import vaelib
+from vaelib.results import kept
 from vaelib.tables import interval, plus_minus
 
 ROWS = [{"model": "VAE <small>", "nats": "-97.3"}, {"model": "PCA", "nats": "-205.1 ± 0.2"}]
@@ -83,3 +84,28 @@ def test_a_95_percent_interval_holds_the_mean_in_95_of_100_times(runs):
 def test_an_interval_wants_a_few_runs(shape):
     with pytest.raises(ValueError, match="2 to 10 of them"):
         interval(torch.zeros(shape))
+
+
+def test_a_part_of_a_benchmark_is_made_once_where_a_folder_keeps_it(tmp_path, monkeypatch):
+    made = []
+
+    def part():
+        made.append(1)
+        return {"nll": 97.3, "curve": [1, 2]}
+
+    monkeypatch.delenv("VAELIB_KEPT", raising=False)
+    assert kept("a VAE", part) == kept("a VAE", part) == {"nll": 97.3, "curve": [1, 2]}
+    assert len(made) == 2
+    monkeypatch.setenv("VAELIB_KEPT", str(tmp_path / "new folder"))
+    assert kept("a VAE", part) == kept("a VAE", part)
+    assert len(made) == 3
+    kept("another VAE", part)
+    assert len(made) == 4 and len(list((tmp_path / "new folder").iterdir())) == 2
+
+
+def test_a_part_that_failed_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAELIB_KEPT", str(tmp_path))
+    with pytest.raises(TypeError):
+        kept("a tensor", lambda: torch.zeros(2))
+    assert list(tmp_path.iterdir()) == []
+    assert kept("a tensor", lambda: 1) == 1
