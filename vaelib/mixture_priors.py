@@ -93,12 +93,14 @@ class MixturePrior(nn.Module):
 
     @torch.no_grad()
     def start_at(self, z: Tensor) -> None:
-        """Put the means on some of the codes z [N, L], chosen at random, one width for all.
+        """Put the means on some of the codes z [N, L], chosen at random, and share a width.
 
-        A mixture that is fitted to codes finds few of them from a start around zero.
+        A mixture that is fitted to codes finds few of them from a start around zero. The width is a
+        kernel density's by Scott's rule (1992), C^(-1 / (L + 4)) of the deviation.
         """
         self.mean.copy_(_some_of(z, self.num_components))
-        self.log_sigma.copy_((z.std(0) / 2).log().expand_as(self.log_sigma))
+        width = z.std(0) * self.num_components ** (-1 / (self.latent_dim + 4))
+        self.log_sigma.copy_(width.log().expand_as(self.log_sigma))
 
 
 class VampPrior(nn.Module):
