@@ -99,6 +99,10 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
         raise ValueError(f"{path} describes no model that vaelib can build: {error}") from error
     _same_tensors(path, model, tensors)
     model.load_state_dict(tensors, assign=True)
+    for module in model.modules():  # what no file holds has no numbers either: `Flatten.like`
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta:
+                module.register_buffer(name, torch.empty_like(buffer, device="cpu"), False)
     return model.eval()
 
 
