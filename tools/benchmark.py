@@ -6,13 +6,15 @@ No recipe is written twice: the chapter's own cells run, those tagged NAME (see 
 seed, in a process of one thread, N side by side. The last leaves a dictionary named `result`.
 Their `budget` is "long".
 
-Seeds that are done are kept beside the results until all are, so a run that was cut goes on; they
-count while commit and cells are the same.
+Seeds that are done are kept beside the results until all are, and so are parts of a seed that a job
+names (`vaelib.results.kept`): a run that was cut goes on. They count while commit and cells are the
+same.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 
+import records
 import running
 from hashes import code_sha256
 from jobs import job_notebook, jobs, seeds_of
@@ -38,9 +41,9 @@ def run_seed(name: str, path: Path, seed: int) -> dict:
     return {"result": json.loads(notebook.cells[-1].outputs[0].text), **facts}
 
 
-def in_process(name: str, seed: int) -> dict:
+def in_process(name: str, seed: int, parts: Path) -> dict:
     command = [sys.executable, __file__, name, "--seed", str(seed)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VAELIB_KEPT": str(parts / str(seed))}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{name}, seed {seed} failed:\n{done.stderr[-2000:]}")
@@ -60,19 +63,21 @@ def benchmark(name: str, path: Path, processes: int) -> None:
     commit, started = running.commit(), date.today().isoformat()
     first = job_notebook(name, path)
     cells, uses = code_sha256(first), Uses().of(source(first))
-    kept = RESULTS / f".{name}.part"
+    kept, parts = RESULTS / f".{name}.part", RESULTS / f".{name}.parts"
     runs: dict[str, dict] = {}
-    if kept.is_file():
-        before = json.loads(kept.read_text())
-        if (before["commit"], before["cells"]) == (commit, cells) and "-dirty" not in commit:
-            runs = before["runs"]
+    before = json.loads(kept.read_text()) if kept.is_file() else {"commit": None, "cells": None}
+    if (before["commit"], before["cells"]) == (commit, cells) and "-dirty" not in commit:
+        runs = before["runs"]
+    else:
+        shutil.rmtree(parts, ignore_errors=True)
+        write(kept, {"commit": commit, "cells": cells, "runs": {}})
     seeds = seeds_of(name, path)
     left = [seed for seed in seeds if str(seed) not in runs]
     rest = expected(name, -(-len(left) // processes))
     print(f"{name}: {len(runs)} of {len(seeds)} seeds are done, {rest}", flush=True)
 
     def one(seed: int) -> None:
-        run = in_process(name, seed)
+        run = in_process(name, seed, parts)
         runs[str(seed)] = run
         write(kept, {"commit": commit, "cells": cells, "runs": dict(runs)})
         print(f"  seed {seed}: {run['seconds']:.0f} s", flush=True)
@@ -93,6 +98,7 @@ def benchmark(name: str, path: Path, processes: int) -> None:
     }
     write(RESULTS / f"{name}.json", content)
     kept.unlink(missing_ok=True)
+    shutil.rmtree(parts, ignore_errors=True)
     print(f"  data/results/{name}.json", flush=True)
 
 
@@ -118,6 +124,7 @@ def main() -> None:
     for name in given.names or there:
         if given.seed is None:
             benchmark(name, there[name], given.processes)
+            records.main()
         else:
             print(json.dumps(run_seed(name, there[name], given.seed)))
 

@@ -6,7 +6,7 @@ The public names, in the order in which a reader meets them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import data, evaluate, likelihoods, nets, objectives, optimizers, posteriors, priors
+from . import bounds, data, evaluate, likelihoods, nets, objectives, optimizers, posteriors, priors
 from .callbacks import EarlyStopping
 from .check import check_model
 from .draw import Draw, Latent
@@ -43,6 +43,7 @@ __all__ = [
     "Report",
     "Verdict",
     "bernoulli",
+    "bounds",
     "check_model",
     "conv_vae",
     "data",

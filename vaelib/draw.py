@@ -37,6 +37,9 @@ class Latent:
             closed form, is what the layer costs; a bottom-up q says False.
         point: whether q is a single value of log-probability 0 (a quantized code). Then log_w is
             of p(x, code), and every estimate of log p(x) is a bound, however many draws.
+        stopped: q again, of parameters that carry no gradient but what earlier z they read, for
+            `objectives.stl` and `bounds.dreg`. Needed of a family whose parameters they cannot hold
+            still themselves, and by dreg of each q that reads earlier latents.
 
     Example:
         >>> import torch, vaelib
@@ -54,6 +57,7 @@ class Latent:
     log_weight: Tensor | None = None
     nested: bool = True
     point: bool = False
+    stopped: Distribution | None = None
 
     @property
     def is_drawn(self) -> bool:

@@ -125,7 +125,8 @@ def log_marginal(
     log_sums, log_sums_squares = [], []
     marks = sorted({num_samples >> i for i in range(num_samples.bit_length())})
     curve = dict.fromkeys(marks, 0.0)
-    rows = 2**19 // max(1, data.x[0].numel())  # of p(x|z) at a time: 2 MB of float32 pixels
+    # Of p(x|z) at a time: pixels that a CPU's cache holds, 2 MB in float32, or that fill a GPU.
+    rows = 2 ** (19 if data.first.z.device.type == "cpu" else 26) // max(1, data.x[0].numel())
     most = max(1, rows // data.first.values)  # samples
     with seeded(model, seed):
         for batch, labels in data.batches(max(1, most // num_samples)):

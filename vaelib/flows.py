@@ -225,14 +225,15 @@ class BentNormal(Distribution):
     ) -> None:
         self.flow, self.held = flow, held
         self.loc, self.log_scale, self.context = loc, log_scale, context
-        self._last: tuple[Tensor, Tensor] | None = None  # a draw, and its log-density
+        self._last: tuple[Tensor, int, Tensor] | None = None  # a draw, its version, log-density
         super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log q(z), z [..., L] -> [...], by the change of variables."""
         if self._last is not None and value is self._last[0]:
-            log_q = self._last[1]
-            if log_q.requires_grad or not torch.is_grad_enabled():
+            _, version, log_q = self._last
+            lacks_gradient = torch.is_grad_enabled() and not log_q.requires_grad
+            if version == _version(value) and not lacks_gradient:
                 return log_q
         value, _ = torch.broadcast_tensors(value, self.loc)
         u, log_det = self.flow.unbend(value, self.context, self.held)
@@ -243,8 +244,20 @@ class BentNormal(Distribution):
         eps = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         u = self.loc + self.log_scale.exp() * eps
         z, log_det = self.flow.bend(u, self.context, self.held)
-        self._last = z, self._log_prob(eps, log_det)
+        self._last = z, _version(z), self._log_prob(eps, log_det)
         return z
+
+    @property
+    def mean(self) -> Tensor:
+        """E z [..., L], nearly: over 64 normal draws and their negatives, the same for every law.
+
+        So laws that are equal have equal means, and `vaelib.evaluate.active_units` counts no noise.
+        """
+        eps = torch.randn(64, self.flow.latent_dim, generator=torch.Generator().manual_seed(0))
+        eps = torch.cat([eps, -eps]).to(self.loc)
+        eps = eps.view(len(eps), *[1] * len(self.batch_shape), -1)
+        u = self.loc + self.log_scale.exp() * eps
+        return self.flow.bend(u, self.context, self.held)[0].mean(0)
 
     def stopped(self) -> "BentNormal":
         """The same law, its parameters held still: log_prob has the gradient of z alone."""
@@ -275,6 +288,11 @@ def _check_sizes(flow: nn.Module, latent_dim: int, context_dim: int, why: str) -
             f"{type(flow).__name__} got latent_dim={latent_dim} and context_dim={context_dim}; "
             f"expected at least 2 latents, {why}, and no negative size."
         )
+
+
+def _version(t: Tensor) -> int:
+    """How often a tensor was changed in place, where torch counts that and compiles it."""
+    return 0 if torch.compiler.is_compiling() or t.is_inference() else t._version
 
 
 def _log_normal(u: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class GaussianMixture(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log of the density at z [..., L]: [...], nats."""
-        z, mean = value.double().flatten(0, -2), self.means.double()
+        z, mean = value.double().reshape(-1, value.shape[-1]), self.means.double()
         precision = self.sigma.double() ** -2
         weighted = precision * mean
         square = z.square() @ precision.T - 2 * z @ weighted.T + (weighted * mean).sum(1)

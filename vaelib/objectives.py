@@ -171,8 +171,7 @@ def stl(draw: Draw) -> Tensor:
         draw: of any model.
 
     Raises:
-        ValueError: for a posterior whose parameters it cannot hold still: it knows Normal, Laplace
-            and MultivariateNormal, also in Independent.
+        ValueError: for a posterior whose parameters it cannot hold still: see `stopped_q`.
 
     Example:
         >>> import torch, vaelib
@@ -180,7 +179,7 @@ def stl(draw: Draw) -> Tensor:
         >>> torch.allclose(vaelib.stl(draw), vaelib.elbo(draw, analytic=False))
         True
     """
-    log_qz_x = sum(_stopped(latent).log_prob(latent.z) for latent in latents_of(draw))
+    log_qz_x = sum(stopped_q(latent).log_prob(latent.z) for latent in latents_of(draw))
     return draw.mean(draw.log_px_z + draw.log_pz - log_qz_x)
 
 
@@ -192,20 +191,41 @@ PARAMETERS = {
 }
 
 
-def _stopped(latent: Latent) -> Distribution:
-    """The latent's q with its parameters held still, where they have a gradient by the draw."""
+def stopped_q(latent: Latent) -> Distribution:
+    """The latent's q with its parameters held still, so that only z moves its log-density.
+
+    Args:
+        latent: one that carries `stopped`; or whose q has a method of that name, as the families of
+            `vaelib.posteriors` have; or is a Normal, Laplace or MultivariateNormal, also in
+            Independent; or is listed, and then q itself, whose gradient is exact.
+
+    Raises:
+        ValueError: for any other.
+
+    Example:
+        >>> import torch, vaelib
+        >>> (latent,) = vaelib.mlp_vae(2, (8,), x_shape=(4,)).draw(torch.ones(3, 4)).latents
+        >>> vaelib.objectives.stopped_q(latent).log_prob(latent.z.detach()).requires_grad
+        False
+    """
     q = latent.q
-    if latent.values > 1 or latent.point:
+    if latent.stopped is not None:
+        return latent.stopped
+    if not latent.is_drawn:
         return q
     base = q.base_dist if type(q) is Independent else q
-    if type(base) not in PARAMETERS:
+    if hasattr(base, "stopped"):
+        stopped: Distribution = base.stopped()
+    elif type(base) in PARAMETERS:
+        parameters = {name: getattr(base, name).detach() for name in PARAMETERS[type(base)]}
+        stopped = type(base)(**parameters, validate_args=False)
+    else:
         raise ValueError(
-            f"stl got a posterior {type(base).__name__}; expected one of "
-            f"{', '.join(kind.__name__ for kind in PARAMETERS)}, whose parameters it can hold "
-            "still: use elbo(draw, analytic=False)."
+            f"The objective needs log q with its parameters held still, and the posterior is a "
+            f"{type(base).__name__}; expected {', '.join(kind.__name__ for kind in PARAMETERS)}, a "
+            "distribution with a method stopped(), or a Latent(stopped=...): or use "
+            "elbo(draw, analytic=False)."
         )
-    parameters = {name: getattr(base, name).detach() for name in PARAMETERS[type(base)]}
-    stopped: Distribution = type(base)(**parameters, validate_args=False)
     if base is q:
         return stopped
     return Independent(stopped, q.reinterpreted_batch_ndims, validate_args=False)  # type: ignore[attr-defined]
@@ -238,4 +258,4 @@ def total(value: Tensor | dict[str, Tensor]) -> Tensor:
     return value if isinstance(value, Tensor) else sum(value.values(), torch.zeros(()))
 
 
-__all__ = ["cyclical", "elbo", "iwae", "linear", "stl"]
+__all__ = ["cyclical", "elbo", "iwae", "linear", "stl", "stopped_q"]

@@ -141,6 +141,7 @@ class Muon(torch.optim.Optimizer):
             (self._step_matrices if group["matrices"] else self._step_others)(group)
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
+        alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}  # by their wide shape
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -149,11 +150,18 @@ class Muon(torch.optim.Optimizer):
                 state["average"] = torch.zeros_like(p)
             state["average"].lerp_(p.grad, 1 - group["momentum"])
             update = p.grad.lerp(state["average"], group["momentum"]).flatten(1)
-            tall = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-            p.add_(orthogonalized(update).view_as(p), alpha=-group["lr"] * tall)
+            wide = update.mT if _is_tall(update) else update
+            alike.setdefault(wide.shape, []).append((p, wide))
+        for pairs in alike.values():
+            updates = orthogonalized(torch.stack([wide for _, wide in pairs]))
+            for (p, _), wide in zip(pairs, updates):
+                rows, columns = len(p), p[0].numel()
+                update = wide.mT if rows > columns else wide
+                p.add_(update.view_as(p), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
     def _step_others(self, group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
+        with_count: dict[int, list[Tensor]] = {}
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -161,11 +169,19 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state.update(count=0, mean=torch.zeros_like(p), square=torch.zeros_like(p))
             state["count"] += 1
-            state["mean"].lerp_(p.grad, 1 - beta1)
-            state["square"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-            scale = (state["square"] / (1 - beta2 ** state["count"])).sqrt_().add_(1e-8)
-            rate = group["lr"] / (1 - beta1 ** state["count"])
-            p.addcdiv_(state["mean"], scale, value=-rate)
+            with_count.setdefault(state["count"], []).append(p)
+        for count, parameters in with_count.items():  # few kernels, as in torch's own Adam
+            grads: list[Tensor] = [p.grad for p in parameters]  # type: ignore[misc]
+            means, squares = (
+                [self.state[p][name] for p in parameters] for name in ("mean", "square")
+            )
+            torch._foreach_lerp_(means, grads, 1 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+            scales = torch._foreach_div(squares, 1 - beta2**count)
+            torch._foreach_sqrt_(scales)
+            torch._foreach_add_(scales, 1e-8)
+            torch._foreach_addcdiv_(parameters, means, scales, -group["lr"] / (1 - beta1**count))
 
 
 def _is_matrix(p: Tensor) -> bool:
@@ -173,18 +189,31 @@ def _is_matrix(p: Tensor) -> bool:
     return p.dim() >= 2 and min(len(p), p[0].numel()) > 1
 
 
-def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The matrix with its singular values brought near one, without finding them.
+def _is_tall(matrix: Tensor) -> bool:
+    return matrix.shape[-2] > matrix.shape[-1]
+
+
+def orthogonalized(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Matrices [N, m, n] with their singular values brought near one, without finding them.
 
     Five steps of a polynomial that is applied to every singular value at once; those above a
     thousandth of the matrix's norm end between 0.6 and 1.3.
     """
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / (wide.norm() + 1e-7)
+    wide = matrices.mT if _is_tall(matrices) else matrices
+    x = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    square, product = x @ x.mT, None
+    long = x.shape[-1] >= 2 * x.shape[-2]  # then the polynomials' product first, x once, last
     for _ in range(steps):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if wide is not matrix else x
+        curve = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        curve.diagonal(dim1=-2, dim2=-1).add_(3.4445)
+        if long:
+            product = curve if product is None else curve @ product
+            square = curve @ square @ curve
+        else:
+            x = curve @ x
+            square = x @ x.mT
+    x = x if product is None else product @ x
+    return x.mT if wide is not matrices else x
 
 
 def warm_cosine(done: float) -> float:

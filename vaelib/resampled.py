@@ -63,7 +63,7 @@ class ResampledPrior(nn.Module):
 
     def forward(self) -> "Resampled":
         if self.training:
-            z = torch.randn_like(self.net[0].weight.new_empty(self.num_samples, self.latent_dim))
+            z = torch.randn_like(self.net[0].weight.new_empty(self.num_samples, self.latent_dim))  # type: ignore[operator]
             return Resampled(self, _log_mean(self.log_accept(z)), math.nan)
         weights, known = list(self.net.parameters()), self._known[0]
         if not known or not all(
@@ -83,7 +83,7 @@ class ResampledPrior(nn.Module):
         log_a = []
         for _ in range(256):
             z = torch.randn(self.num_samples, self.latent_dim, generator=generator)
-            log_a.append(self.log_accept(z.to(weight)))
+            log_a.append(self.log_accept(z.to(weight)))  # type: ignore[arg-type]
         a = torch.cat(log_a)
         log_z = _log_mean(a)
         return log_z, ((a - log_z).exp().std() / math.sqrt(len(a))).item()  # the delta method

@@ -5,6 +5,9 @@ Introduced in book/foundations/05_first_vae.ipynb.
 """
 
 import json
+import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,4 +117,32 @@ def results(name: str, folder: str | Path | None = None) -> Results:
     return Results(name, **facts)
 
 
-__all__ = ["Results", "results"]
+def kept(name: str, make: Callable[[], Any]) -> Any:
+    """One part of a benchmark's result: made once, also by a run that is cut and started again.
+
+    ``make benchmark`` says by VAELIB_KEPT in which folder finished parts are kept, until the
+    benchmark is complete; without it, the part is made.
+
+    Args:
+        name: of the part; no other in this benchmark has it.
+        make: gives the part, which JSON can hold.
+
+    Example:
+        >>> from vaelib.results import kept
+        >>> kept("small VAE", lambda: {"nll": 97.3})
+        {'nll': 97.3}
+    """
+    folder = os.environ.get("VAELIB_KEPT")
+    if not folder:
+        return make()
+    path = Path(folder) / (re.sub(r"\W+", "_", name) + ".json")
+    if not path.is_file():
+        content = json.dumps(make())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")  # whole or not at all
+        new.write_text(content, encoding="utf-8")
+        os.replace(new, path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+__all__ = ["Results", "kept", "results"]

@@ -4,6 +4,7 @@ Introduced in book/foundations/02_autoencoder_to_vae.ipynb.
 """
 
 import html
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -133,4 +134,37 @@ def plus_minus(values: torch.Tensor, digits: int = 2) -> str:
     return mean if len(values) < 2 else f"{mean} ± {values.double().std():.{digits}f}"
 
 
-__all__ = ["Table", "plus_minus", "table"]
+# Student's t, 97.5 %, of 2 to 10 runs.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def interval(values: torch.Tensor) -> tuple[float, float, float]:
+    """Mean of a few runs, and the ends of its 95 % interval by Student's t.
+
+    Args:
+        values: [runs], one number a run, 2 to 10 of them; for a difference, paired within the run.
+
+    Returns:
+        (mean, low, high).
+
+    Raises:
+        ValueError: for another number of runs.
+
+    Example:
+        >>> import torch
+        >>> from vaelib.tables import interval
+        >>> ["%.2f" % end for end in interval(torch.tensor([84.0, 84.2, 84.4]))]
+        ['84.20', '83.70', '84.70']
+    """
+    n = len(values)
+    if values.dim() != 1 or not 2 <= n < len(STUDENT) + 2:
+        raise ValueError(
+            f"interval was given values of shape {list(values.shape)}; expected [runs], 2 to 10 of "
+            "them."
+        )
+    mean, sd = values.double().mean().item(), values.double().std().item()
+    half = STUDENT[n - 2] * sd / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+__all__ = ["Table", "interval", "plus_minus", "table"]

@@ -44,8 +44,6 @@ REPAIRS_WHERE_PRESENT = [
         re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([.,;:!?)]+)'),
         r'<span class="together">\1\2</span>',
     ),
-    # The corner of a table, above its names, is no head: a screen reader would announce nothing.
-    (re.compile(r"<th\b[^>]*></th>"), "<td></td>"),
     # Sphinx sets a long signature as a list of definitions that has no terms, within a term.
     (
         re.compile(r'(?<=<span class="sig-paren">\(</span>)\s*<dl>(.*?)</dl>\s*', re.S),

@@ -182,7 +182,7 @@ def test_sticking_the_landing_needs_a_posterior_that_it_can_stop(curved):
 
     model, x = curved
     model.posterior = own
-    with pytest.raises(ValueError, match="posterior Own; expected one of Normal, Laplace"):
+    with pytest.raises(ValueError, match="posterior is a Own; expected Normal, Laplace"):
         vaelib.stl(model.draw(x))
 
 

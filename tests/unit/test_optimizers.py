@@ -16,10 +16,25 @@ def test_orthogonalized_keeps_the_singular_vectors_and_levels_the_values(shape):
     torch.manual_seed(0)
     matrix = torch.randn(shape, dtype=torch.float64)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    inner = u.T @ orthogonalized(matrix) @ v.T
+    inner = u.T @ orthogonalized(matrix[None])[0] @ v.T
     values = inner.diagonal()
     assert ((values > 0.6) & (values < 1.3)).all()
     torch.testing.assert_close(inner, torch.diag(values), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(20, 100), (100, 20), (30, 40), (3, 2, 50)])
+def test_orthogonalized_is_its_polynomial_of_each_singular_value(shape):
+    """In float32, over four decades of singular values, several matrices at once."""
+    torch.manual_seed(0)
+    few = min(shape[-2:])
+    u, _, v = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
+    values = torch.logspace(0, -4, few, dtype=torch.float64)
+    matrices = (u * values) @ v
+    expected = values / values.norm()
+    for _ in range(5):
+        expected = 3.4445 * expected - 4.7750 * expected**3 + 2.0315 * expected**5
+    found = orthogonalized(matrices.float().reshape(-1, *shape[-2:])).double().view(shape)
+    torch.testing.assert_close(found, (u * expected) @ v, rtol=0, atol=1e-3)
 
 
 def trained(make, steps=20):

@@ -141,14 +141,16 @@ def test_a_samples_values_are_one_of_each_component_in_their_order():
 
 def test_strata_teach_the_weights_and_the_components():
     """The gradient of E q z, in closed form sum of weight times mean, by 20,000 samples of each."""
-    q, parameters = mixed()
+    q, parameters = mixed(seed=1)
     z, log_weight = q.strata(20_000)
-    by_sample = (log_weight.exp().unsqueeze(-1) * z).sum(-1).sum() / 20_000
+    by_sample = (log_weight.exp().unsqueeze(-1) * z).sum() / 20_000
     exact = q.mean.sum()
     ours, theirs = (
         torch.autograd.grad(t, parameters, retain_graph=True)[0] for t in (by_sample, exact)
     )
-    assert_close(ours, theirs, rtol=0, atol=0.1)
+    error = q.component_distribution.stddev.norm(dim=-1).max().item() / math.sqrt(20_000)
+    assert 4 * error < 0.1 < theirs[:, :3].abs().max()
+    assert_close(ours, theirs, rtol=0, atol=4 * error)
     assert_close(ours[:, 3:9], theirs[:, 3:9])  # of the means, whatever the draws
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import vaelib
-from vaelib.tables import plus_minus
+from vaelib.results import kept
+from vaelib.tables import interval, plus_minus
 
 ROWS = [{"model": "VAE <small>", "nats": "-97.3"}, {"model": "PCA", "nats": "-205.1 ± 0.2"}]
 
@@ -64,3 +65,47 @@ def test_results(tmp_path):
         found.over_seeds("kl")
     with pytest.raises(FileNotFoundError, match="expected one of demo"):
         vaelib.results("other", tmp_path)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 10])
+def test_a_95_percent_interval_holds_the_mean_in_95_of_100_times(runs):
+    torch.manual_seed(0)
+    times = 4_000
+    held = 0
+    for values in 3 + torch.randn(times, runs):
+        mean, low, high = interval(values)
+        assert low <= mean <= high
+        held += low <= 3 <= high
+    error = (0.95 * 0.05 / times) ** 0.5
+    assert abs(held / times - 0.95) < 4 * error
+
+
+@pytest.mark.parametrize("shape", [(1,), (11,), (3, 2)])
+def test_an_interval_wants_a_few_runs(shape):
+    with pytest.raises(ValueError, match="2 to 10 of them"):
+        interval(torch.zeros(shape))
+
+
+def test_a_part_of_a_benchmark_is_made_once_where_a_folder_keeps_it(tmp_path, monkeypatch):
+    made = []
+
+    def part():
+        made.append(1)
+        return {"nll": 97.3, "curve": [1, 2]}
+
+    monkeypatch.delenv("VAELIB_KEPT", raising=False)
+    assert kept("a VAE", part) == kept("a VAE", part) == {"nll": 97.3, "curve": [1, 2]}
+    assert len(made) == 2
+    monkeypatch.setenv("VAELIB_KEPT", str(tmp_path / "new folder"))
+    assert kept("a VAE", part) == kept("a VAE", part)
+    assert len(made) == 3
+    kept("another VAE", part)
+    assert len(made) == 4 and len(list((tmp_path / "new folder").iterdir())) == 2
+
+
+def test_a_part_that_failed_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAELIB_KEPT", str(tmp_path))
+    with pytest.raises(TypeError):
+        kept("a tensor", lambda: torch.zeros(2))
+    assert list(tmp_path.iterdir()) == []
+    assert kept("a tensor", lambda: 1) == 1

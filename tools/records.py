@@ -1,0 +1,89 @@
+"""What the book's best recipes reach, from the results of benchmarks: data/results/records.json.
+
+    python tools/records.py        `make benchmark` does it, too
+
+A record names its task, and the place in a benchmark's results where the figure lies.
+"""
+
+import json
+from dataclasses import dataclass
+
+from vaelib.results import FOLDER, results
+
+
+@dataclass(frozen=True)
+class Record:
+    """A task, and where its figure, that figure's error and its training seconds lie."""
+
+    task: str
+    benchmark: str
+    model: str
+    figure: str
+    unit: str
+    error: str | None = None
+
+
+NATS, BITS = "nats, K = 200, 10,000 test images", "bits per dimension, 2,000 test images"
+FRECHET = "Frechet distance, DigitNet's features, squared"
+RECORDS = tuple(
+    Record(*row)
+    for row in (
+        (
+            "MNIST, bits, one layer of latents, two minutes",
+            *("mnist_minutes", "2 minutes", "nll", NATS, "stderr"),
+        ),
+        (
+            "MNIST, bits, one layer of latents, ten minutes",
+            *("mnist_minutes", "10 minutes", "nll", NATS, "stderr"),
+        ),
+        (
+            "Samples of that model against 5,000 test digits",
+            *("mnist_minutes", "10 minutes", "frechet", FRECHET),
+        ),
+        (
+            "CIFAR-10, 10,000 images, pixels given the code",
+            *("cifar_minutes", "algebra, long", "bits", BITS, "error"),
+        ),
+        (
+            "CIFAR-10, 10,000 images, pixels given their neighbours",
+            *("cifar_minutes", "neighbours, long", "bits", BITS, "error"),
+        ),
+    )
+)
+
+
+def entry(record: Record) -> dict:
+    """The record with its numbers: a mean over seeds, its spread, and the error over images."""
+    found = results(record.benchmark)
+    values = found.over_seeds(record.model, record.figure)
+    error = None
+    if record.error:
+        error = round(found.over_seeds(record.model, record.error).mean().item(), 4)
+    content = json.loads((FOLDER / f"{record.benchmark}.json").read_text(encoding="utf-8"))
+    return {
+        "task": record.task,
+        "value": round(values.mean().item(), 4),
+        "spread over seeds": round(values.std().item(), 4),
+        "standard error over images": error,
+        "unit": record.unit,
+        "seeds": len(values),
+        "training seconds": round(found.over_seeds(record.model, "training").mean().item()),
+        "device": found.device,
+        "date": found.date,
+        "commit": found.commit,
+        "command": f"python tools/benchmark.py {record.benchmark}",
+        "chapter": content["chapter"],
+    }
+
+
+def entries() -> list[dict]:
+    return [entry(record) for record in RECORDS]
+
+
+def main() -> None:
+    text = json.dumps(entries(), indent=2, ensure_ascii=False) + "\n"
+    (FOLDER / "records.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
