@@ -37,6 +37,11 @@ def test_a_factorys_model_comes_back_whole(tmp_path, likelihood):
     assert not loaded.training
 
 
+def test_what_was_rebuilt_can_be_moved(path):
+    model = vaelib.load(path).to(torch.device("cpu")).double()
+    assert not any(t.is_meta for t in (*model.parameters(), *model.buffers()))
+
+
 def test_own_parts_need_a_model_to_fill(tmp_path):
     model = vaelib.VAE(nn.Linear(6, 4), nn.Linear(2, 6), 2)
     vaelib.save(model, tmp_path / "own.safetensors")
