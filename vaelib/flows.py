@@ -1,7 +1,7 @@
 """Flows: maps that can be undone, and the distributions that they make of a normal.
 
 A flow bends, ``y, log_det = flow.bend(x)``, and unbends, ``x, log_det = flow.unbend(y)``, [..., L]
-both ways; log_det [...] is log |det dy/dx| each time. Told so, its networks read a context, too.
+both ways; log_det [...] is log det dy/dx each time. Told so, its networks read a context, too.
 `vaelib.posteriors` and `vaelib.priors` hold the families that are made of these.
 """
 
@@ -62,7 +62,7 @@ class CouplingLayers(nn.Module):
     def bend(
         self, x: Tensor, context: Tensor | None = None, held: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """y [..., L] and log |det dy/dx| [...].
+        """y [..., L] and log det dy/dx [...].
 
         Args:
             x: [..., L].
@@ -81,7 +81,7 @@ class CouplingLayers(nn.Module):
     def unbend(
         self, y: Tensor, context: Tensor | None = None, held: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """x [..., L] that bends to y, the layers undone, last first; and log |det dy/dx| [...]."""
+        """x [..., L] that bends to y, the layers undone, last first; and log det dy/dx [...]."""
         halves = [y[..., part] for part in self.halves]
         log_det = y.new_zeros(y.shape[:-1])
         for i in reversed(range(len(self.nets))):
@@ -133,7 +133,7 @@ class AutoregressiveLayers(nn.Module):
     def bend(
         self, x: Tensor, context: Tensor | None = None, held: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """y [..., L] and log |det dy/dx| [...], in one pass: see `CouplingLayers.bend`."""
+        """y [..., L] and log det dy/dx [...], in one pass: see `CouplingLayers.bend`."""
         log_det = x.new_zeros(x.shape[:-1])
         for net in self.nets:
             log_scale, shift = _affine(net, x, context, held)
@@ -144,7 +144,7 @@ class AutoregressiveLayers(nn.Module):
     def unbend(
         self, y: Tensor, context: Tensor | None = None, held: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """x [..., L] that bends to y, and log |det dy/dx| [...], in L passes a layer."""
+        """x [..., L] that bends to y, and log det dy/dx [...], in L passes a layer."""
         place = torch.arange(self.latent_dim, device=y.device)
         log_det = y.new_zeros(y.shape[:-1])
         for i in reversed(range(len(self.nets))):
