@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from threading import Lock
 
 import nbformat
 
@@ -76,10 +77,13 @@ def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]
     left = [seed for seed in seeds if str(seed) not in runs]
     print(f"{name}: {len(runs)} of {len(seeds)} seeds are done; {expected(name)}", flush=True)
 
+    one_writes = Lock()
+
     def one(seed: int) -> None:
         run = in_process(name, seed, parts)
-        runs[str(seed)] = run
-        write(kept, {"commit": commit, "cells": cells, "runs": dict(runs)})
+        with one_writes:  # seeds may end at the same moment
+            runs[str(seed)] = run
+            write(kept, {"commit": commit, "cells": cells, "runs": runs})
         print(f"  {name}, seed {seed}: {run['seconds']:.0f} s", flush=True)
 
     futures = [pool.submit(one, seed) for seed in left]
