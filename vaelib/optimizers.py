@@ -141,7 +141,7 @@ class Muon(torch.optim.Optimizer):
             (self._step_matrices if group["matrices"] else self._step_others)(group)
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}  # by their wide shape
+        alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}  # by the updates' shape
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -150,14 +150,12 @@ class Muon(torch.optim.Optimizer):
                 state["average"] = torch.zeros_like(p)
             state["average"].lerp_(p.grad, 1 - group["momentum"])
             update = p.grad.lerp(state["average"], group["momentum"]).flatten(1)
-            wide = update.mT if _is_tall(update) else update
-            alike.setdefault(wide.shape, []).append((p, wide))
-        for pairs in alike.values():
-            updates = orthogonalized(torch.stack([wide for _, wide in pairs]))
-            for (p, _), wide in zip(pairs, updates):
-                rows, columns = len(p), p[0].numel()
-                update = wide.mT if rows > columns else wide
-                p.add_(update.view_as(p), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+            alike.setdefault(tuple(update.shape), []).append((p, update))
+        for (rows, columns), pairs in alike.items():
+            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+            updates = orthogonalized(torch.stack([update for _, update in pairs]))
+            for (p, _), update in zip(pairs, updates):
+                p.add_(update.view_as(p), alpha=-rate)
 
     def _step_others(self, group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
@@ -189,17 +187,13 @@ def _is_matrix(p: Tensor) -> bool:
     return p.dim() >= 2 and min(len(p), p[0].numel()) > 1
 
 
-def _is_tall(matrix: Tensor) -> bool:
-    return matrix.shape[-2] > matrix.shape[-1]
-
-
 def orthogonalized(matrices: Tensor, steps: int = 5) -> Tensor:
     """Matrices [N, m, n] with their singular values brought near one, without finding them.
 
     Five steps of a polynomial that is applied to every singular value at once; those above a
     thousandth of the matrix's norm end between 0.6 and 1.3.
     """
-    wide = matrices.mT if _is_tall(matrices) else matrices
+    wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
     x = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     square, product = x @ x.mT, None
     long = x.shape[-1] >= 2 * x.shape[-2]  # then the polynomials' product first, x once, last

@@ -92,7 +92,28 @@ def full_covariance(parameters: Tensor) -> MultivariateNormal:
 full_covariance.num_parameters = lambda latent_dim: latent_dim * (latent_dim + 3) // 2  # type: ignore[attr-defined]
 
 
-class CouplingFlow(CouplingLayers):
+class _Bent:
+    """What makes flow layers a posterior: 2 L + C parameters, of a normal and a context."""
+
+    latent_dim: int
+    context_dim: int
+
+    def num_parameters(self, latent_dim: int) -> int:
+        if latent_dim != self.latent_dim:
+            raise ValueError(
+                f"The model has latent_dim={latent_dim}, and its posterior is a "
+                f"{type(self).__name__} of latent_dim={self.latent_dim}; expected the same."
+            )
+        return 2 * latent_dim + self.context_dim
+
+    def forward(self, parameters: Tensor) -> BentNormal:
+        sizes = (self.latent_dim, self.latent_dim, self.context_dim)
+        mu, log_var, context = parameters.split(sizes, -1)
+        flow: Any = self
+        return BentNormal(flow, mu, 0.5 * log_var, context if self.context_dim else None)
+
+
+class CouplingFlow(_Bent, CouplingLayers):
     """A diagonal normal, bent by affine coupling layers that also read a context of x.
 
     Draws and densities take one pass (Rezende & Mohamed, ICML 2015,
@@ -122,14 +143,8 @@ class CouplingFlow(CouplingLayers):
     ) -> None:
         super().__init__(latent_dim, hidden, num_layers, context_dim)
 
-    def num_parameters(self, latent_dim: int) -> int:
-        return _num_bent(self, latent_dim)
 
-    def forward(self, parameters: Tensor) -> BentNormal:
-        return _bent(self, parameters)
-
-
-class AutoregressiveFlow(AutoregressiveLayers):
+class AutoregressiveFlow(_Bent, AutoregressiveLayers):
     """A diagonal normal, bent by autoregressive layers that also read a context of x.
 
     Inverse autoregressive flow (Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934,
@@ -159,28 +174,6 @@ class AutoregressiveFlow(AutoregressiveLayers):
         self, latent_dim: int, context_dim: int = 16, hidden: int = 64, num_layers: int = 2
     ) -> None:
         super().__init__(latent_dim, hidden, num_layers, context_dim)
-
-    def num_parameters(self, latent_dim: int) -> int:
-        return _num_bent(self, latent_dim)
-
-    def forward(self, parameters: Tensor) -> BentNormal:
-        return _bent(self, parameters)
-
-
-def _num_bent(flow: CouplingFlow | AutoregressiveFlow, latent_dim: int) -> int:
-    if latent_dim != flow.latent_dim:
-        raise ValueError(
-            f"The model has latent_dim={latent_dim}, and its posterior is a {type(flow).__name__} "
-            f"of latent_dim={flow.latent_dim}; expected the same."
-        )
-    return 2 * latent_dim + flow.context_dim
-
-
-def _bent(flow: CouplingFlow | AutoregressiveFlow, parameters: Tensor) -> BentNormal:
-    """Of parameters [..., 2 L + C]."""
-    sizes = (flow.latent_dim, flow.latent_dim, flow.context_dim)
-    mu, log_var, context = parameters.split(sizes, -1)
-    return BentNormal(flow, mu, 0.5 * log_var, context if flow.context_dim else None)
 
 
 def num_parameters(posterior: Posterior, latent_dim: int) -> int:
