@@ -25,30 +25,27 @@ class Record:
 
 NATS, BITS = "nats, K = 200, 10,000 test images", "bits per dimension, 2,000 test images"
 FRECHET = "Frechet distance, DigitNet's features, squared"
-RECORDS = tuple(
-    Record(*row)
-    for row in (
-        (
-            "MNIST, bits, one layer of latents, two minutes",
-            *("mnist_minutes", "2 minutes", "nll", NATS, "stderr"),
-        ),
-        (
-            "MNIST, bits, one layer of latents, ten minutes",
-            *("mnist_minutes", "10 minutes", "nll", NATS, "stderr"),
-        ),
-        (
-            "Samples of that model against 5,000 test digits",
-            *("mnist_minutes", "10 minutes", "frechet", FRECHET),
-        ),
-        (
-            "CIFAR-10, 10,000 images, pixels given the code",
-            *("cifar_minutes", "algebra, long", "bits", BITS, "error"),
-        ),
-        (
-            "CIFAR-10, 10,000 images, pixels given their neighbours",
-            *("cifar_minutes", "neighbours, long", "bits", BITS, "error"),
-        ),
-    )
+MINUTES = "MNIST, bits, one layer of latents"
+COLOUR = "CIFAR-10, 10,000 images, pixels given"
+RECORDS = (
+    Record(f"{MINUTES}, two minutes", "mnist_minutes", "2 minutes", "nll", NATS, "stderr"),
+    Record(f"{MINUTES}, ten minutes", "mnist_minutes", "10 minutes", "nll", NATS, "stderr"),
+    Record(
+        "Samples of that model against 5,000 test digits",
+        "mnist_minutes",
+        "10 minutes",
+        "frechet",
+        FRECHET,
+    ),
+    Record(f"{COLOUR} the code", "cifar_minutes", "algebra, long", "bits", BITS, "error"),
+    Record(
+        f"{COLOUR} their neighbours",
+        "cifar_minutes",
+        "neighbours, long",
+        "bits",
+        BITS,
+        "error",
+    ),
 )
 
 

@@ -6,7 +6,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 import notebooks
-from book_claims import Verdicts, table
+from book_claims import table
+from book_records import Records, chapter_pages
 
 PATH = notebooks.ROOT / "data" / "results" / "records.json"
 
@@ -18,12 +19,12 @@ def figure(record: dict) -> str:
     return text if error is None else f"{text}, \u00b1 {error:.2f} over images"
 
 
-class Best(Verdicts):
+class Best(Records):
     """`{best}`: task, figure, what it took, and where it comes from."""
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(PATH))
-        pages = {name.rsplit("/", 1)[-1]: name for name in self.env.found_docs}
+        pages = {path.stem: name for name, path in chapter_pages(self.env)}
         rows = []
         for record in json.loads(PATH.read_text(encoding="utf-8")):
             what = [nodes.paragraph("", figure(record)), nodes.paragraph("", record["unit"])]

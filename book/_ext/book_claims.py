@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.application import Sphinx
 
 import book_pictures
@@ -140,21 +139,6 @@ class Verdicts(Records):
         written = {path.stem[:2] for _, path in chapter_pages(self.env)}
         numbers = [n for n in PLAN["claims"].get(claim, ()) if n not in written]
         return [f"chapter {n}, {PLAN['chapters'][n]}" for n in numbers]
-
-    def chapter_link(self, docname: str) -> list[nodes.Node]:
-        """A chapter's number and a link; Sphinx fills in the title once it has read it."""
-        digits = re.match(r"\d+", docname.rsplit("/", 1)[-1])
-        link = addnodes.pending_xref(
-            "",
-            nodes.inline("", docname),
-            refdomain="std",
-            reftype="doc",
-            reftarget=f"/{docname}",
-            refdoc=self.env.docname,
-            refexplicit=False,
-            refwarn=True,
-        )
-        return [nodes.Text(f"{digits[0]} "), link] if digits else [link]
 
     def waiting(self, claims: list[str]) -> nodes.Node:
         rows = []

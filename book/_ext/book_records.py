@@ -5,8 +5,11 @@ notebook and the field. `claims.json` lists the survey's claims.
 """
 
 import json
+import re
 from pathlib import Path
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -57,7 +60,7 @@ def chapter_pages(env: BuildEnvironment) -> list[tuple[str, Path]]:
 
 
 class Records(SphinxDirective):
-    """What the directives of this module share: the records of all chapters."""
+    """What directives share: the records of all chapters, and links to them."""
 
     def records(self, warn: bool = False) -> list[tuple[str, dict]]:
         """(page, record), the survey's claims by number, then the book's own."""
@@ -69,3 +72,18 @@ class Records(SphinxDirective):
                 elif warn:
                     logger.warning("%s.ipynb: verdict record: %s", docname, fault)
         return sorted(records, key=lambda pair: order(pair[1]["claim"]))  # stable
+
+    def chapter_link(self, docname: str) -> list[nodes.Node]:
+        """A chapter's number and a link; Sphinx fills in the title once it has read it."""
+        digits = re.match(r"\d+", docname.rsplit("/", 1)[-1])
+        link = addnodes.pending_xref(
+            "",
+            nodes.inline("", docname),
+            refdomain="std",
+            reftype="doc",
+            reftarget=f"/{docname}",
+            refdoc=self.env.docname,
+            refexplicit=False,
+            refwarn=True,
+        )
+        return [nodes.Text(f"{digits[0]} "), link] if digits else [link]

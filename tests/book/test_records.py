@@ -3,6 +3,7 @@
 import json
 
 import records
+from jobs import jobs
 from vaelib.results import FOLDER
 
 
@@ -20,8 +21,6 @@ def test_a_record_is_the_mean_over_the_seeds_of_its_place():
 
 
 def test_every_record_names_a_chapter_and_a_benchmark_of_the_book():
-    from jobs import jobs
-
     there = jobs()
     for record in records.RECORDS:
         assert there[record.benchmark].stem == records.entry(record)["chapter"]
