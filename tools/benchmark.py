@@ -8,7 +8,7 @@ Their `budget` is "long".
 
 Seeds that are done are kept beside the results until all are, and so are parts of a seed that a job
 names (`vaelib.results.kept`): a run that was cut goes on. They count while commit and cells are the
-same.
+same. Processes that have no seed of their own left help with the parts of those that run.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from notebooks import ROOT, source
 from uses import Uses
 
 RESULTS = ROOT / "data" / "results"
+HELPERS = 3  # processes, at most, that help with a seed
 
 
 def run_seed(name: str, path: Path, seed: int) -> dict:
@@ -43,13 +44,33 @@ def run_seed(name: str, path: Path, seed: int) -> dict:
     return {"result": json.loads(notebook.cells[-1].outputs[0].text), **facts}
 
 
-def in_process(name: str, seed: int, parts: Path) -> dict:
+def in_process(name: str, seed: int, parts: Path, shared: bool = False) -> dict:
     command = [sys.executable, __file__, name, "--seed", str(seed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "VAELIB_KEPT": str(parts / str(seed))}
+    environment |= {"VAELIB_SHARED": "1"} if shared else {}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{name}, seed {seed} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def in_parts(name: str, seed: int, parts: Path, state: dict) -> dict | None:
+    """Help with a seed's parts; who ends last puts the seed together."""
+    with state["lock"]:
+        if state["done"]:
+            return None
+        state["at work"] += 1
+    try:
+        state["seconds"] += in_process(name, seed, parts, shared=True)["seconds"]
+    finally:
+        with state["lock"]:
+            state["at work"] -= 1
+            last = not state["at work"] and not state["done"]
+            state["done"] |= last
+    if not last:
+        return None
+    run = in_process(name, seed, parts)  # makes what a process that failed has left
+    return run | {"seconds": round(state["seconds"] + run["seconds"], 1)}
 
 
 def write(path: Path, content: dict) -> None:
@@ -61,7 +82,7 @@ def write(path: Path, content: dict) -> None:
 
 
 def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Hand every seed that is not done to the pool; then, asked again, write the results' file."""
+    """Hand every seed that is not done to the pool; next, its helpers; last, write the results."""
     commit, started = running.commit(), date.today().isoformat()
     first = job_notebook(name, path)
     cells, uses = code_sha256(first), Uses().of(source(first))
@@ -77,16 +98,27 @@ def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]
     left = [seed for seed in seeds if str(seed) not in runs]
     print(f"{name}: {len(runs)} of {len(seeds)} seeds are done; {expected(name)}", flush=True)
 
+    for taken in parts.glob("*/*.taken"):  # by a run that was cut
+        taken.unlink()
     one_writes = Lock()
+    states = {seed: {"lock": Lock(), "at work": 0, "done": False, "seconds": 0.0} for seed in left}
+    has_parts = "kept(" in source(first)
 
     def one(seed: int) -> None:
-        run = in_process(name, seed, parts)
+        if has_parts:
+            run = in_parts(name, seed, parts, states[seed])
+        else:
+            run = in_process(name, seed, parts)
+        if run is None:
+            return
         with one_writes:  # seeds may end at the same moment
             runs[str(seed)] = run
             write(kept, {"commit": commit, "cells": cells, "runs": runs})
         print(f"  {name}, seed {seed}: {run['seconds']:.0f} s", flush=True)
 
     futures = [pool.submit(one, seed) for seed in left]
+    yield
+    futures += [pool.submit(one, seed) for seed in left * HELPERS * has_parts]
     yield
     for future in futures:
         future.result()
@@ -137,7 +169,7 @@ def main() -> None:
         return
     with ThreadPoolExecutor(given.processes) as pool:
         started = [benchmark(name, there[name], pool) for name in names]
-        for _ in range(2):  # all seeds wait in one line; then each file as its seeds are done
+        for _ in range(3):  # all seeds wait in one line, helpers behind; then the files
             for job in started:
                 next(job, None)
     records.main()

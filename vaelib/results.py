@@ -121,7 +121,9 @@ def kept(name: str, make: Callable[[], Any]) -> Any:
     """One part of a benchmark's result: made once, also by a run that is cut and started again.
 
     ``make benchmark`` says by VAELIB_KEPT in which folder finished parts are kept, until the
-    benchmark is complete; without it, the part is made.
+    benchmark is complete; without it, the part is made. Processes that it sets to one seed together
+    (VAELIB_SHARED) each take the parts that no other has taken, and get ``{}`` for those: their
+    results are thrown away, and the seed is put together from its parts.
 
     Args:
         name: of the part; no other in this benchmark has it.
@@ -137,8 +139,13 @@ def kept(name: str, make: Callable[[], Any]) -> Any:
         return make()
     path = Path(folder) / (re.sub(r"\W+", "_", name) + ".json")
     if not path.is_file():
-        content = json.dumps(make())
         path.parent.mkdir(parents=True, exist_ok=True)
+        if os.environ.get("VAELIB_SHARED"):
+            try:
+                path.with_suffix(".taken").open("x").close()
+            except FileExistsError:
+                return {}
+        content = json.dumps(make())
         new = path.with_suffix(f".{os.getpid()}")  # whole or not at all
         new.write_text(content, encoding="utf-8")
         os.replace(new, path)

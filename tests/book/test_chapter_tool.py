@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -315,9 +316,8 @@ def test_benchmarks_share_their_processes_and_keep_what_is_done(chapter, tmp_pat
 
     def run():
         with ThreadPoolExecutor(2) as pool:
-            job = benchmark.benchmark("sums", chapter, pool)
-            next(job)
-            next(job, None)
+            for _ in benchmark.benchmark("sums", chapter, pool):
+                pass
 
     with pytest.raises(SystemExit):
         run()
@@ -329,3 +329,32 @@ def test_benchmarks_share_their_processes_and_keep_what_is_done(chapter, tmp_pat
     content = json.loads((tmp_path / "sums.json").read_text())
     assert [run["x"] for run in content["runs"]] == [0, 10, 20]
     assert [path.name for path in tmp_path.iterdir()] == ["sums.json"]
+
+
+def test_idle_processes_help_with_a_seed_and_the_last_puts_it_together(
+    chapter, tmp_path, monkeypatch
+):
+    with_benchmark(chapter)
+    notebook = notebooks.read(chapter)
+    source(notebook, "noise", "result = {'seed': seed, 'a part': kept('a part', dict)}")
+    notebooks.write(notebook, chapter)
+    at_work, whole = {0: 0, 1: 0, 2: 0}, []
+
+    def in_process(name, seed, parts, shared=False):
+        at_work[seed] += 1
+        time.sleep(0.05)
+        at_work[seed] -= 1
+        if not shared:
+            whole.append((seed, at_work[seed]))
+        facts = {"device": "cpu", "seconds": 1.0, "versions": {}}
+        return {"result": {"seed": seed, "shared": shared}, **facts}
+
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmark, "in_process", in_process)
+    with ThreadPoolExecutor(5) as pool:
+        for _ in benchmark.benchmark("sums", chapter, pool):
+            pass
+    assert sorted(whole) == [(0, 0), (1, 0), (2, 0)]  # nobody is at work any more
+    runs = json.loads((tmp_path / "sums.json").read_text())["runs"]
+    assert [run["shared"] for run in runs] == [False] * 3
+    assert sum(run["seconds"] for run in runs) > 6  # two each, and at least a helper

@@ -109,3 +109,19 @@ def test_a_part_that_failed_is_not_kept(tmp_path, monkeypatch):
         kept("a tensor", lambda: torch.zeros(2))
     assert list(tmp_path.iterdir()) == []
     assert kept("a tensor", lambda: 1) == 1
+
+
+def test_processes_that_share_a_seed_take_each_part_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAELIB_KEPT", str(tmp_path))
+    monkeypatch.setenv("VAELIB_SHARED", "1")
+
+    def part():  # while it is made, another process asks for it
+        return {"nll": 97.3, "another gets": kept("a VAE", part)}
+
+    made = {"nll": 97.3, "another gets": {}}
+    assert kept("a VAE", part) == made
+    assert kept("a VAE", dict) == made
+    (tmp_path / "a_VAE.json").unlink()  # its process was killed
+    assert kept("a VAE", dict) == {}
+    monkeypatch.delenv("VAELIB_SHARED")
+    assert kept("a VAE", lambda: {"nll": 97.5}) == {"nll": 97.5}
