@@ -60,10 +60,12 @@ def in_parts(name: str, seed: int, parts: Path, state: dict) -> dict | None:
         if state["done"]:
             return None
         state["at work"] += 1
+    seconds = 0.0
     try:
-        state["seconds"] += in_process(name, seed, parts, shared=True)["seconds"]
+        seconds = in_process(name, seed, parts, shared=True)["seconds"]
     finally:
         with state["lock"]:
+            state["seconds"] += seconds
             state["at work"] -= 1
             last = not state["at work"] and not state["done"]
             state["done"] |= last
