@@ -55,14 +55,20 @@ def in_process(name: str, seed: int, parts: Path, shared: bool = False) -> dict:
 
 
 def in_parts(name: str, seed: int, parts: Path, state: dict) -> dict | None:
-    """Help with a seed's parts; who ends last puts the seed together."""
+    """Run a seed, or help with its parts; who ends last puts the seed together."""
+
+    def taken() -> bool:
+        return any((parts / str(seed)).glob("*.taken"))
+
     with state["lock"]:
-        if state["done"]:
+        if state["done"] or (state["begun"] and not taken()):
             return None
+        state["begun"] = True
         state["at work"] += 1
     seconds = 0.0
     try:
-        seconds = in_process(name, seed, parts, shared=True)["seconds"]
+        run = in_process(name, seed, parts, shared=True)
+        seconds = run["seconds"]
     finally:
         with state["lock"]:
             state["seconds"] += seconds
@@ -71,6 +77,8 @@ def in_parts(name: str, seed: int, parts: Path, state: dict) -> dict | None:
             state["done"] |= last
     if not last:
         return None
+    if not taken():
+        return run
     run = in_process(name, seed, parts)  # makes what a process that failed has left
     return run | {"seconds": round(state["seconds"] + run["seconds"], 1)}
 
@@ -103,14 +111,11 @@ def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]
     for taken in parts.glob("*/*.taken"):  # by a run that was cut
         taken.unlink()
     one_writes = Lock()
-    states = {seed: {"lock": Lock(), "at work": 0, "done": False, "seconds": 0.0} for seed in left}
-    has_parts = "kept(" in source(first)
+    fresh = {"begun": False, "at work": 0, "done": False, "seconds": 0.0}
+    states = {seed: {"lock": Lock(), **fresh} for seed in left}
 
     def one(seed: int) -> None:
-        if has_parts:
-            run = in_parts(name, seed, parts, states[seed])
-        else:
-            run = in_process(name, seed, parts)
+        run = in_parts(name, seed, parts, states[seed])
         if run is None:
             return
         with one_writes:  # seeds may end at the same moment
@@ -120,7 +125,7 @@ def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]
 
     futures = [pool.submit(one, seed) for seed in left]
     yield
-    futures += [pool.submit(one, seed) for seed in left * HELPERS * has_parts]
+    futures += [pool.submit(one, seed) for seed in left * HELPERS]
     yield
     for future in futures:
         future.result()

@@ -303,7 +303,7 @@ def test_benchmarks_share_their_processes_and_keep_what_is_done(chapter, tmp_pat
     with_benchmark(chapter)
     asked, broken = [], {("sums", 1)}
 
-    def in_process(name, seed, parts):
+    def in_process(name, seed, parts, shared):
         asked.append((name, seed))
         if (name, seed) in broken:
             raise SystemExit("cut")
@@ -335,12 +335,11 @@ def test_idle_processes_help_with_a_seed_and_the_last_puts_it_together(
     chapter, tmp_path, monkeypatch
 ):
     with_benchmark(chapter)
-    notebook = notebooks.read(chapter)
-    source(notebook, "noise", "result = {'seed': seed, 'a part': kept('a part', dict)}")
-    notebooks.write(notebook, chapter)
     at_work, whole = {0: 0, 1: 0, 2: 0}, []
 
     def in_process(name, seed, parts, shared=False):
+        (parts / str(seed)).mkdir(parents=True, exist_ok=True)
+        (parts / str(seed) / "a_part.taken").touch()
         at_work[seed] += 1
         time.sleep(0.05)
         at_work[seed] -= 1
