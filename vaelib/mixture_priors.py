@@ -103,6 +103,9 @@ class MixturePrior(nn.Module):
         self.log_sigma.copy_(width.log().expand_as(self.log_sigma))
 
 
+_STEEP = 100  # so that Adam's usual steps, of a few thousandths, move a pixel
+
+
 class VampPrior(nn.Module):
     """The variational mixture of posteriors: the encoder's q(z|u) at pseudo-inputs u, which learn.
 
@@ -131,12 +134,13 @@ class VampPrior(nn.Module):
         super().__init__()
         self.num_components = positive_int("num_components", num_components)
         self.x_shape, self.pixels = [positive_int("a size", n) for n in x_shape], pixels
-        self.inputs = nn.Parameter(torch.randn(num_components, *self.x_shape))
+        inputs = torch.randn(num_components, *self.x_shape)
+        self.inputs = nn.Parameter(inputs / _STEEP if pixels else inputs)
 
     @property
     def pseudo_inputs(self) -> Tensor:
         """u, [C, ...], as the encoder sees them."""
-        return self.inputs.sigmoid() if self.pixels else self.inputs
+        return (_STEEP * self.inputs).sigmoid() if self.pixels else self.inputs
 
     def forward(self, model: Any) -> Distribution:
         qz_u = model.encode(self.pseudo_inputs)
@@ -149,7 +153,7 @@ class VampPrior(nn.Module):
     def start_at(self, x: Data) -> None:
         """Take some examples of x [N, ...], chosen at random, as pseudo-inputs."""
         some = scale_pixels(_some_of(as_tensor(x), self.num_components)).to(self.inputs)
-        self.inputs.copy_(some.clamp(0.02, 0.98).logit() if self.pixels else some)
+        self.inputs.copy_(some.clamp(0.02, 0.98).logit() / _STEEP if self.pixels else some)
 
 
 def _some_of(rows: Tensor, n: int) -> Tensor:
