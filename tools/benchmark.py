@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from threading import Lock
@@ -54,33 +55,42 @@ def in_process(name: str, seed: int, parts: Path, shared: bool = False) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def in_parts(name: str, seed: int, parts: Path, state: dict) -> dict | None:
+@dataclass
+class Work:
+    """Of the processes on one seed: how many are at it, and what they have spent."""
+
+    processes: int = 0
+    done: bool = False
+    seconds: float = 0.0
+    lock: Lock = field(default_factory=Lock)
+
+
+def in_parts(name: str, seed: int, parts: Path, work: Work) -> dict | None:
     """Run a seed, or help with its parts; who ends last puts the seed together."""
 
     def taken() -> bool:
         return any((parts / str(seed)).glob("*.taken"))
 
-    with state["lock"]:
-        if state["done"] or (state["begun"] and not taken()):
+    with work.lock:
+        if work.done or (work.processes and not taken()):
             return None
-        state["begun"] = True
-        state["at work"] += 1
+        work.processes += 1
     seconds = 0.0
     try:
         run = in_process(name, seed, parts, shared=True)
         seconds = run["seconds"]
     finally:
-        with state["lock"]:
-            state["seconds"] += seconds
-            state["at work"] -= 1
-            last = not state["at work"] and not state["done"]
-            state["done"] |= last
+        with work.lock:
+            work.seconds += seconds
+            work.processes -= 1
+            work.done = not work.processes
+            last = work.done
     if not last:
         return None
     if not taken():
         return run
     run = in_process(name, seed, parts)  # makes what a process that failed has left
-    return run | {"seconds": round(state["seconds"] + run["seconds"], 1)}
+    return run | {"seconds": round(work.seconds + run["seconds"], 1)}
 
 
 def write(path: Path, content: dict) -> None:
@@ -111,11 +121,10 @@ def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]
     for taken in parts.glob("*/*.taken"):  # by a run that was cut
         taken.unlink()
     one_writes = Lock()
-    fresh = {"begun": False, "at work": 0, "done": False, "seconds": 0.0}
-    states = {seed: {"lock": Lock(), **fresh} for seed in left}
+    works = {seed: Work() for seed in left}
 
     def one(seed: int) -> None:
-        run = in_parts(name, seed, parts, states[seed])
+        run = in_parts(name, seed, parts, works[seed])
         if run is None:
             return
         with one_writes:  # seeds may end at the same moment
