@@ -78,12 +78,13 @@ class Results:
         return next((run for run in self.runs if run["seed"] == seed), None)
 
     def __str__(self) -> str:
-        minutes = [run["seconds"] / 60 for run in self.runs]
+        minutes = [f"{run['seconds'] / 60:.0f}" for run in self.runs]
+        low, high = min(minutes, key=int), max(minutes, key=int)
+        spent = f"{low} minutes" if low == high else f"{low} to {high} minutes"
+        many = f"{len(self.runs)} seeds, {spent} each" if len(self.runs) > 1 else f"1 seed, {spent}"
         where = f"{self.threads} thread{'s' * (self.threads > 1)} of cpu"
-        return (
-            f"{len(self.runs)} seeds, {min(minutes):.0f} to {max(minutes):.0f} minutes each on "
-            f"{where if self.device == 'cpu' else self.device}, commit {self.commit[:10]}"
-        )
+        device = where if self.device == "cpu" else self.device
+        return f"{many} on {device}, commit {self.commit[:10]}"
 
 
 def results(name: str, folder: str | Path | None = None) -> Results:

@@ -56,7 +56,7 @@ def test_results(tmp_path):
     assert found.over_seeds("nll", 1).tolist() == [85.0, 86.0]
     assert found.over_seeds("nll").shape == (2, 2)
     assert found.of_seed(1) == runs[1] and found.of_seed(7) is None
-    assert str(found).startswith("2 seeds, 1 to 1 minutes each on 1 thread of cpu")
+    assert str(found).startswith("2 seeds, 1 minutes each on 1 thread of cpu")
     (tmp_path / "gpu.json").write_text(
         json.dumps({"chapter": "05", "runs": runs} | facts | {"device": "NVIDIA H200"})
     )
