@@ -17,10 +17,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -35,6 +37,7 @@ from uses import Uses
 
 RESULTS = ROOT / "data" / "results"
 HELPERS = 3  # processes, at most, that help with a seed
+PAUSE = 1.0  # seconds between two looks for one to help with
 
 
 def run_seed(name: str, path: Path, seed: int) -> dict:
@@ -65,15 +68,15 @@ class Work:
     lock: Lock = field(default_factory=Lock)
 
 
-def in_parts(name: str, seed: int, parts: Path, work: Work) -> dict | None:
-    """Run a seed, or help with its parts; who ends last puts the seed together."""
+def in_parts(name: str, seed: int, parts: Path, work: Work) -> tuple[bool, dict | None]:
+    """Run a seed, or help with its parts: whether there was work; from who ends last, the run."""
 
     def taken() -> bool:
         return any((parts / str(seed)).glob("*.taken"))
 
     with work.lock:
         if work.done or (work.processes and not taken()):
-            return None
+            return False, None
         work.processes += 1
     seconds = 0.0
     try:
@@ -86,11 +89,22 @@ def in_parts(name: str, seed: int, parts: Path, work: Work) -> dict | None:
             work.done = not work.processes
             last = work.done
     if not last:
-        return None
+        return True, None
     if not taken():
-        return run
+        return True, run
     run = in_process(name, seed, parts)  # makes what a process that failed has left
-    return run | {"seconds": round(work.seconds + run["seconds"], 1)}
+    return True, run | {"seconds": round(work.seconds + run["seconds"], 1)}
+
+
+Seeds = list[tuple[Work, Callable[[], bool]]]  # and what runs each, or helps with it
+
+
+def lend_a_hand(seeds: Seeds) -> None:
+    """Help once with each seed that has parts; a seed may take long to name one, so look again."""
+    helped: set[int] = set()
+    while left := [i for i, (work, _) in enumerate(seeds) if not work.done and i not in helped]:
+        helped |= {i for i in left if seeds[i][1]()}
+        time.sleep(PAUSE)
 
 
 def write(path: Path, content: dict) -> None:
@@ -101,8 +115,13 @@ def write(path: Path, content: dict) -> None:
     os.replace(new, path)
 
 
-def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Hand every seed that is not done to the pool; next, its helpers; last, write the results."""
+def benchmark(
+    name: str, path: Path, pool: ThreadPoolExecutor, everyones: Seeds | None = None
+) -> Iterator[None]:
+    """Hand every seed that is not done to the pool; next, helpers; last, write the results.
+
+    Helpers help with everyone's seeds, those of other benchmarks in the same line included.
+    """
     commit, started = running.commit(), date.today().isoformat()
     first = job_notebook(name, path)
     cells, uses = code_sha256(first), Uses().of(source(first))
@@ -123,18 +142,22 @@ def benchmark(name: str, path: Path, pool: ThreadPoolExecutor) -> Iterator[None]
     one_writes = Lock()
     works = {seed: Work() for seed in left}
 
-    def one(seed: int) -> None:
-        run = in_parts(name, seed, parts, works[seed])
+    def one(seed: int) -> bool:
+        worked, run = in_parts(name, seed, parts, works[seed])
         if run is None:
-            return
+            return worked
         with one_writes:  # seeds may end at the same moment
             runs[str(seed)] = run
             write(kept, {"commit": commit, "cells": cells, "runs": runs})
         print(f"  {name}, seed {seed}: {run['seconds']:.0f} s", flush=True)
+        return worked
 
-    futures = [pool.submit(one, seed) for seed in left]
+    own: Seeds = [(works[seed], partial(one, seed)) for seed in left]
+    everyones = [] if everyones is None else everyones
+    everyones += own
+    futures = [pool.submit(run) for _, run in own]
     yield
-    futures += [pool.submit(one, seed) for seed in left * HELPERS]
+    futures += [pool.submit(lend_a_hand, everyones) for _ in range(HELPERS)]
     yield
     for future in futures:
         future.result()
@@ -184,7 +207,8 @@ def main() -> None:
             print(json.dumps(run_seed(name, there[name], given.seed)))
         return
     with ThreadPoolExecutor(given.processes) as pool:
-        started = [benchmark(name, there[name], pool) for name in names]
+        seeds: Seeds = []
+        started = [benchmark(name, there[name], pool, seeds) for name in names]
         for _ in range(3):  # all seeds wait in one line, helpers behind; then the files
             for job in started:
                 next(job, None)

@@ -338,10 +338,11 @@ def test_idle_processes_help_with_a_seed_and_the_last_puts_it_together(
     at_work, whole = {0: 0, 1: 0, 2: 0}, []
 
     def in_process(name, seed, parts, shared=False):
+        at_work[seed] += 1
+        time.sleep(0.2)  # a seed does not begin with a part
         (parts / str(seed)).mkdir(parents=True, exist_ok=True)
         (parts / str(seed) / "a_part.taken").touch()
-        at_work[seed] += 1
-        time.sleep(0.05)
+        time.sleep(0.5)
         at_work[seed] -= 1
         if not shared:
             whole.append((seed, at_work[seed]))
@@ -350,6 +351,7 @@ def test_idle_processes_help_with_a_seed_and_the_last_puts_it_together(
 
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     monkeypatch.setattr(benchmark, "in_process", in_process)
+    monkeypatch.setattr(benchmark, "PAUSE", 0.02)
     with ThreadPoolExecutor(5) as pool:
         for _ in benchmark.benchmark("sums", chapter, pool):
             pass
