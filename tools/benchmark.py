@@ -75,7 +75,8 @@ def in_parts(name: str, seed: int, parts: Path, work: Work) -> tuple[bool, dict 
         return any((parts / str(seed)).glob("*.taken"))
 
     with work.lock:
-        if work.done or (work.processes and not taken()):
+        wanted = taken() and work.processes <= HELPERS
+        if work.done or (work.processes and not wanted):
             return False, None
         work.processes += 1
     seconds = 0.0

@@ -78,8 +78,8 @@ class Results:
         return next((run for run in self.runs if run["seed"] == seed), None)
 
     def __str__(self) -> str:
-        minutes = [f"{run['seconds'] / 60:.0f}" for run in self.runs]
-        low, high = min(minutes, key=int), max(minutes, key=int)
+        minutes = [round(run["seconds"] / 60) for run in self.runs]
+        low, high = min(minutes), max(minutes)
         spent = f"{low} minutes" if low == high else f"{low} to {high} minutes"
         many = f"{len(self.runs)} seeds, {spent} each" if len(self.runs) > 1 else f"1 seed, {spent}"
         where = f"{self.threads} thread{'s' * (self.threads > 1)} of cpu"
