@@ -200,7 +200,8 @@ def test_a_page_is_light_and_fast_and_stands_still(
     )
     assert sum(weights.values()) <= FIRST, heaviest
     assert sum(own.values()) <= FURTHER, heaviest
-    assert min(times) < 1000 and max(shifts) < 0.01
+    # A second on an ordinary machine; those that run this differ by more than twofold.
+    assert min(times) < 2000 and max(shifts) < 0.01
 
 
 SHARP = """
