@@ -419,7 +419,7 @@ The top of the hierarchy tells *less* of the class than a flat code of its price
 
 READING-TOLD-LIVE (levels 1 to n together; the classifier's view below)
 
-The top is not empty: it tells most of the class and of the slant. What it tells little of is the pen. A flat code of ten nats knows the width of the stroke well; the top of four levels knows a fifth of it at best, and the levels below make it up. So the levels do share the work, only not by what we would call abstract.
+The top is not empty: it tells most of the class and of the slant. What it tells little of is the pen. A flat code of ten nats knows the width of the stroke well; the top of four levels knows a fifth of it, in the mean over seeds, and the levels below know more. So the levels do share the work, only not by what we would call abstract.
 
 Read a row of the lower levels with care. Its rate is what the level *adds*, but a draw also repeats what the levels above have said, since its prior moves with them. The last level of eight shows it: a rate of a thousandth of a nat, and a probe reads the class off it in one case of four.
 
