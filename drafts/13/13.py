@@ -19,7 +19,7 @@
 #
 # By the end you can build a code by vector quantization or by rounding, say what its likelihood is and is not, read a codebook's perplexity and mend a collapsed one, choose among the gradients that are said to pass through a choice, put a transformer before the codes, and find the rate beyond which a generator of fixed size gets worse.
 #
-# The chapter tests claim [C16](../claims.md#c16) of the survey for images, *VAEs synthesize images* (music comes later), and three claims of the book's own: a code can be too dear to generate ([B131](../claims.md#b131)), an unbiased gradient beats a biased one ([B132](../claims.md#b132)), and a higher perplexity is a better tokenizer ([B133](../claims.md#b133)). It runs for about five minutes on two CPU cores. You need [chapter 11](11_learned_priors.ipynb): priors that are fitted afterwards. ± is the standard deviation over seeds.
+# The chapter tests claim [C16](../claims.md#c16) of the survey for images, *VAEs synthesize images* (music comes later), and three claims of the book's own: a code can be too dear to generate ([B5](../claims.md#b5)), an unbiased gradient beats a biased one ([B6](../claims.md#b6)), and a higher perplexity is a better tokenizer ([B7](../claims.md#b7)). It runs for about five minutes on two CPU cores. You need [chapter 11](11_learned_priors.ipynb): priors that are fitted afterwards. ± is the standard deviation over seeds.
 
 # %% cellView="form" jupyter={"source_hidden": true} tags=["setup", "hide-input"]
 # @title Setup: nothing where vaelib is there; on Colab, fetch the book.
@@ -381,7 +381,7 @@ vaelib.table(rows, "What n codes show of 512 in perfectly fair use")
 # %% [markdown]
 # A single map *cannot* show more than 49. A small batch understates the codebook, and the shortfall of the entropy is about $(V - 1) / 2n$, a result of the fifties (it is in [Paninski, 2003](https://doi.org/10.1162/089976603321780272)). Codes of one image resemble each other, so real batches show still less. Add up the counts over the whole validation set, then take one perplexity.
 #
-# The second thing: $\log_2$ of the perplexity is the length of a code under the best prior that knows neither place nor neighbours. It is what the codes could say, not what they say. The third: whether it predicts quality is an empirical question. It is our claim B133.
+# The second thing: $\log_2$ of the perplexity is the length of a code under the best prior that knows neither place nor neighbours. It is what the codes could say, not what they say. The third: whether it predicts quality is an empirical question. It is our claim B7.
 
 # %% [markdown]
 # ## A codebook that collapses
@@ -523,7 +523,7 @@ def watched(name, task):
     return row | {"frechet": task.frechet(redrawn(model, task.unseen))}
 
 # %% [markdown]
-# **Rule for B133.** *A higher perplexity is a better tokenizer.* Quantity: Kendall's $\tau$ between the perplexity of the validation codes and the quality of what is decoded, over the nine set-ups, one $\tau$ a seed. Quality is measured twice, since it has two meanings: the distortion of test images in nats, and the Frechet distance of their reconstructions. Threshold: $\tau = 0.5$, which means three pairs of models in four in the right order; whoever chooses by perplexity would want no less. Control: the untrained encoder is one of the nine, for if codes in use were enough, it would not matter who uses them; $\tau$ without it is printed beside. Each $\tau$ has a 95 % interval over three seeds by Student's $t$: above 0.5 *yes*, below *no*, across *open*. Two times yes: the claim holds. Two times no: it does not. Any open: undecided. Else it holds under a condition, which names the measure.
+# **Rule for B7.** *A higher perplexity is a better tokenizer.* Quantity: Kendall's $\tau$ between the perplexity of the validation codes and the quality of what is decoded, over the nine set-ups, one $\tau$ a seed. Quality is measured twice, since it has two meanings: the distortion of test images in nats, and the Frechet distance of their reconstructions. Threshold: $\tau = 0.5$, which means three pairs of models in four in the right order; whoever chooses by perplexity would want no less. Control: the untrained encoder is one of the nine, for if codes in use were enough, it would not matter who uses them; $\tau$ without it is printed beside. Each $\tau$ has a 95 % interval over three seeds by Student's $t$: above 0.5 *yes*, below *no*, across *open*. Two times yes: the claim holds. Two times no: it does not. Any open: undecided. Else it holds under a condition, which names the measure.
 #
 # > **Before you run it:** which set-ups collapse, and within how many epochs do you see it? And the untrained encoder: few codes in use, or many?
 
@@ -549,7 +549,7 @@ for name in ("tiny start", "restarts"):
         gap = row["distortion"] - there[name]["distortion"]
         print(f"  {gap:+.2f} nats from the stored run of this seed")
 
-# %% cellView="form" jupyter={"source_hidden": true} mystnb={"image": {"alt": "Two panels against epochs, a line for each of nine set-ups. Left, perplexity of the validation codes on a logarithmic axis: THE STARTS FAR FROM THE DATA STAY LOW, RESTARTS AND FSQ CLIMB, THE UNTRAINED ENCODER LIES LEVEL. Right, distortion: WHICH LINES LIE HIGH AND WHICH FALL TOGETHER."}} tags=["hide-input", "figure-B133"]
+# %% cellView="form" jupyter={"source_hidden": true} mystnb={"image": {"alt": "Two panels against epochs, a line for each of nine set-ups. Left, perplexity of the validation codes on a logarithmic axis: THE STARTS FAR FROM THE DATA STAY LOW, RESTARTS AND FSQ CLIMB, THE UNTRAINED ENCODER LIES LEVEL. Right, distortion: WHICH LINES LIE HIGH AND WHICH FALL TOGETHER."}} tags=["hide-input", "figure-B7"]
 figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
 colors = dict(zip(SETUPS, vaelib.plots.CLASS_COLORS))
 for name, color in colors.items():
@@ -806,7 +806,7 @@ def judged(model, x, times):
     return rows
 
 # %% [markdown]
-# **Rule for B132.** *An unbiased gradient beats a biased one, at equal price.* Five copies of the oracle, of equal start, see the same batches for five epochs of 20,000 images: one is taught by the list, four by an estimate of four draws. Each has the better of two learning rates, by validation images. Quantity: the exact test ELBO of *leave one out* minus that of the best biased estimate, which validation images name seed by seed. Threshold 0, with Student's 95 % interval over three seeds: above it the claim holds, below it does not hold, across it is undecided. Control: the list, which tells how much there was to lose. Reason looked for: the biases at the end of training. If bias is what costs, their order should be that of the losses.
+# **Rule for B6.** *An unbiased gradient beats a biased one, at equal price.* Five copies of the oracle, of equal start, see the same batches for five epochs of 20,000 images: one is taught by the list, four by an estimate of four draws. Each has the better of two learning rates, by validation images. Quantity: the exact test ELBO of *leave one out* minus that of the best biased estimate, which validation images name seed by seed. Threshold 0, with Student's 95 % interval over three seeds: above it the claim holds, below it does not hold, across it is undecided. Control: the list, which tells how much there was to lose. Reason looked for: the biases at the end of training. If bias is what costs, their order should be that of the losses.
 #
 # > **Before you run it:** noise averages out over a thousand steps, and bias does not. Who will be ahead? And will the biases be larger at the start of training, or at its end?
 
@@ -1254,7 +1254,7 @@ vaelib.sliders(
 #
 # The rate is what the code costs under its generator, in bits. For KL it is what bits-back coding would pay, $\mathbb{E}_q [\log q(z \mid x) - \log p(z)]$; a real number sent as it is would cost more.
 #
-# **Rule for B131.** *A code can be too dear to generate.* For each kind and seed, validation images name the rate whose samples are nearest. Quantity: the distance of samples at the highest rate minus that at the named one, on test. Threshold: the distance of unseen real images, which the judge sees between two sets of one kind; a smaller difference is none. Control: reconstructions must be nearer at the highest rate than at the named one, or the tokenizer is to blame. Each gets Student's 95 % interval over three seeds. *Yes* for a kind: the first difference lies above the threshold, the second below zero. *No*: the first lies below the threshold, as where samples improve up to the highest rate. Else *open*. Three times yes: the claim holds. Three times no: it does not. Any open: undecided. Else it holds under a condition, which names the kinds. Is the generator's *budget* the cause? One more VQ generator, at the highest rate, has twice the steps.
+# **Rule for B5.** *A code can be too dear to generate.* For each kind and seed, validation images name the rate whose samples are nearest. Quantity: the distance of samples at the highest rate minus that at the named one, on test. Threshold: the distance of unseen real images, which the judge sees between two sets of one kind; a smaller difference is none. Control: reconstructions must be nearer at the highest rate than at the named one, or the tokenizer is to blame. Each gets Student's 95 % interval over three seeds. *Yes* for a kind: the first difference lies above the threshold, the second below zero. *No*: the first lies below the threshold, as where samples improve up to the highest rate. Else *open*. Three times yes: the claim holds. Three times no: it does not. Any open: undecided. Else it holds under a condition, which names the kinds. Is the generator's *budget* the cause? One more VQ generator, at the highest rate, has twice the steps.
 #
 # **Rule for C16.** *VAEs synthesize images.* For each seed, validation images name the best of the fifteen. *Near*: its samples must be nearer than real images of which one in ten is coin tosses, as a set of which one image in ten is ruined is the least that one would show. *New*: fewer than one in ten may be copies. A sample counts as one if its decoded mean is nearer to a training image than 99 % of the reconstructions of unseen images are; those have the same decoder and cannot be copies, so one in a hundred is chance. Each margin gets Student's interval over three seeds. Both above zero: the claim holds. One below: it does not. Else undecided. Controls: codes drawn by the shares of each place, without a generator; and chapter 11's best two-stage model.
 #
@@ -1382,7 +1382,7 @@ for kind in ("VQ", "FSQ"):
     gap = plus_minus(sweep.over_seeds(kind, "1", "gap"))
     print(f"{kind}, 1 x 1: the bound misses log p(x) by {gap} nats")
 
-# %% cellView="form" jupyter={"source_hidden": true} mystnb={"image": {"alt": "Frechet distance against the bits of the code, both logarithmic, for KL, VQ and FSQ tokenizers. Dashed, reconstructions: DO THEY FALL WITH EVERY RATE. Solid, samples: WHERE THEY TURN AND RISE, FOR WHICH KINDS. Two level dashed grey lines: real images of which one in ten is noise, and unseen real images below."}} tags=["hide-input", "figure-B131", "figure-C16"]
+# %% cellView="form" jupyter={"source_hidden": true} mystnb={"image": {"alt": "Frechet distance against the bits of the code, both logarithmic, for KL, VQ and FSQ tokenizers. Dashed, reconstructions: DO THEY FALL WITH EVERY RATE. Solid, samples: WHERE THEY TURN AND RISE, FOR WHICH KINDS. Two level dashed grey lines: real images of which one in ten is noise, and unseen real images below."}} tags=["hide-input", "figure-B5", "figure-C16"]
 figure, ax = plt.subplots(figsize=(WIDTH, 4.0))
 for kind, role in (("KL", "q"), ("VQ", "p"), ("FSQ", "data")):
     bits, style = over(kind, "bits").mean(0), {"color": COLORS[role]}
@@ -1495,7 +1495,7 @@ print(dear)
 rises = [f"{plus_minus(t['samples'])} ({k})" for k, t in turns.items()]
 worst = turns["VQ"]["samples"]
 vaelib.Verdict(
-    claim="B131",
+    claim="B5",
     title="a code can be too dear to generate",
     measured="from the rate that validation picks to the highest of five, "
     f"the Frechet distance of samples rises by {', '.join(rises)}; unseen "
@@ -1554,7 +1554,7 @@ lead = test[-1] - test.gather(0, pick)[0]
 names = sorted({list(DRAWS)[i] for i in pick[0].tolist()})
 to_lose = teachers.over_seeds("listed", "test") - test.amin(0)
 vaelib.Verdict(
-    claim="B132",
+    claim="B6",
     title="an unbiased gradient beats a biased one, at equal price",
     measured=f"leave one out ends {plus_minus(lead)} nats of exact ELBO "
     f"above the best biased estimate ({', '.join(names)}); the exact "
@@ -1591,7 +1591,7 @@ print(health)
 
 # %%
 vaelib.Verdict(
-    claim="B133",
+    claim="B7",
     title="a higher perplexity is a better tokenizer",
     measured=f"over {len(SETUPS)} ways to train a codebook of 512, "
     "Kendall's tau between perplexity and quality is "
