@@ -179,14 +179,14 @@ def test_a_page_is_light_and_fast_and_stands_still(
     light.resize(*DESKTOP)
     light.command("Network.setCacheDisabled", cacheDisabled=True)
     times, shifts = [], []
-    for _ in range(3):
+    for _ in range(10):
         light.open(f"{address}/{page}.html")
         asked, _ = light.traffic()
         paint, shift = light.driver.execute_async_script(VITALS)
         times.append(paint)
         shifts.append(shift)
         if paint < 1000:
-            break  # a busy machine may need another try
+            break  # a busy machine may need other tries
     light.command("Network.setCacheDisabled", cacheDisabled=False)
     found = {pages / unquote(urlsplit(url).path).lstrip("/") for url in asked if address in url}
     weights = {path: weight(path) for path in found}
@@ -200,8 +200,7 @@ def test_a_page_is_light_and_fast_and_stands_still(
     )
     assert sum(weights.values()) <= FIRST, heaviest
     assert sum(own.values()) <= FURTHER, heaviest
-    # A second on an ordinary machine; those that run this differ by more than twofold.
-    assert min(times) < 2000 and max(shifts) < 0.01
+    assert min(times) < 1000 and max(shifts) < 0.01
 
 
 SHARP = """
