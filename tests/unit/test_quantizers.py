@@ -11,12 +11,12 @@ import tempfile
 import pytest
 import torch
 import torch.distributed as dist
+import vector_quantize_pytorch as theirs
 from torch.nn import functional as F
 from torch.testing import assert_close
+
 from vaelib import quantizers
 from vaelib.quantizers import FSQ, ResidualQuantizer, VectorQuantizer, rotated
-
-theirs = pytest.importorskip("vector_quantize_pytorch")
 
 
 @pytest.fixture(autouse=True)
@@ -273,6 +273,15 @@ def test_fsq_has_as_many_codes_as_its_levels_multiply_to(levels):
     every = torch.arange(ours.codebook_size)
     assert len(ours.vectors(every).unique(dim=0)) == ours.codebook_size
     assert ours.vectors(every).abs().max() <= 1
+
+
+def test_two_levels_share_what_is_around_zero():
+    """The library's shift would put 0 far up the flat end of tanh, and all of z into one code."""
+    z = torch.randn(4, 500, 1, requires_grad=True)
+    found = FSQ((2,))(z)
+    assert abs(found.code.double().mean() - 0.5) < 4 * 0.5 / math.sqrt(2_000)
+    slope = torch.autograd.grad(found.vector.sum(), z)[0]
+    assert slope.mean() > 0.1
 
 
 # Perplexity --------------------------------------------------------------------------------------
