@@ -13,7 +13,8 @@ MIRROR = re.compile(r"--(?:extra-)?index-url|--find-links|https?://(?:localhost|
 MAX_BYTES = 100 * 2**20  # most of it Fashion-MNIST and CIFAR-10, as data sheets say
 
 
-def tracked():
+def listed():
+    """All that git has, or would take."""
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=notebooks.ROOT,
@@ -21,8 +22,17 @@ def tracked():
         capture_output=True,
         text=True,
     ).stdout
-    paths = [notebooks.ROOT / name for name in files.split("\0") if name]
-    return [path for path in paths if path.is_file()]
+    return [notebooks.ROOT / name for name in files.split("\0") if name]
+
+
+def tracked():
+    return [path for path in listed() if path.is_file()]
+
+
+def test_nothing_is_a_link():
+    """A link's target is a path that no other test reads, and often one of this machine."""
+    links = [str(path.relative_to(notebooks.ROOT)) for path in listed() if path.is_symlink()]
+    assert not links, f"{links}: put the file itself there, or ignore it"
 
 
 def test_repository_is_small():
