@@ -6,7 +6,18 @@ The public names, in the order in which a reader meets them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import bounds, data, evaluate, likelihoods, nets, objectives, optimizers, posteriors, priors
+from . import (
+    bounds,
+    data,
+    evaluate,
+    likelihoods,
+    nets,
+    objectives,
+    optimizers,
+    posteriors,
+    priors,
+    quantizers,
+)
 from .callbacks import EarlyStopping
 from .check import check_model
 from .draw import Draw, Latent
@@ -64,6 +75,7 @@ __all__ = [
     "plots",
     "posteriors",
     "priors",
+    "quantizers",
     "report",
     "results",
     "save",
