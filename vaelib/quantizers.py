@@ -64,8 +64,8 @@ def rotated(z: Tensor, vector: Tensor) -> Tensor:
     """vector, with the gradient of z turned and scaled until it lies there.
 
     The turn and the scale count as constants: a gradient comes back turned by the angle from vector
-    to z, times |vector| / |z| (Fifty et al., ICLR 2025, https://arxiv.org/abs/2410.06424, Section
-    4). It grows without bound as z nears the origin.
+    to z, times the length of vector over that of z (Fifty et al., ICLR 2025,
+    https://arxiv.org/abs/2410.06424, Section 4). It grows without bound as z nears the origin.
 
     Args:
         z: [..., D], what was quantized.
@@ -177,7 +177,7 @@ class VectorQuantizer(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """Which code is nearest to each vector: z [..., D] -> int64 [...].
 
-        By the least |z - code|^2 / 2, without |z|^2 / 2, which all codes share.
+        By half the squared distance, less half of z squared, which all codes have in common.
 
         Raises:
             ValueError: for vectors of another size.
