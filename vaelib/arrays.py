@@ -129,6 +129,13 @@ def scale_pixels(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return x.to(dtype or torch.get_default_dtype()).div_(255)
 
 
+def some_of(rows: Tensor, n: int) -> Tensor:
+    """n rows at random, on their device; each at most once where there are enough."""
+    rounds = -(-n // len(rows))
+    shuffled = [torch.randperm(len(rows), device=rows.device) for _ in range(rounds)]
+    return rows[torch.cat(shuffled)[:n]]
+
+
 def is_grey(x: Tensor) -> bool:
     """Whether any value is neither 0 nor 1 (neither 0 nor 255 in uint8); NaN is none."""
     one = 255 if x.dtype == torch.uint8 else 1

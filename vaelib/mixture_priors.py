@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal, constraints
 
-from .arrays import Data, as_tensor, scale_pixels
+from .arrays import Data, as_tensor, scale_pixels, some_of
 from .distributions import unwrap
 from .modes import positive_int
 
@@ -98,7 +98,7 @@ class MixturePrior(nn.Module):
         A mixture that is fitted to codes finds few of them from a start around zero. The width is a
         kernel density's by Scott's rule (1992), C^(-1 / (L + 4)) of the deviation.
         """
-        self.mean.copy_(_some_of(z, self.num_components))
+        self.mean.copy_(some_of(z, self.num_components))
         width = z.std(0) * self.num_components ** (-1 / (self.latent_dim + 4))
         self.log_sigma.copy_(width.log().expand_as(self.log_sigma))
 
@@ -152,15 +152,8 @@ class VampPrior(nn.Module):
     @torch.no_grad()
     def start_at(self, x: Data) -> None:
         """Take some examples of x [N, ...], chosen at random, as pseudo-inputs."""
-        some = scale_pixels(_some_of(as_tensor(x), self.num_components)).to(self.inputs)
+        some = scale_pixels(some_of(as_tensor(x), self.num_components)).to(self.inputs)
         self.inputs.copy_(some.clamp(0.02, 0.98).logit() / _STEEP if self.pixels else some)
-
-
-def _some_of(rows: Tensor, n: int) -> Tensor:
-    """n rows at random, each at most once where there are enough."""
-    if len(rows) < n:
-        return rows[torch.randint(len(rows), (n,)).to(rows.device)]
-    return rows[torch.randperm(len(rows))[:n].to(rows.device)]
 
 
 __all__ = ["GaussianMixture", "MixturePrior", "VampPrior"]

@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .arrays import some_of
+
 Through = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -172,7 +174,7 @@ class VectorQuantizer(nn.Module):
 
     def start_at(self, z: Tensor) -> None:
         """Put the codes on vectors of z [..., D], chosen at random."""
-        self.place(_some_of(z, self.codebook_size))
+        self.place(some_of(z.flatten(0, -2), self.codebook_size))
 
     def nearest(self, z: Tensor) -> Tensor:
         """Which code is nearest to each vector: z [..., D] -> int64 [...].
@@ -220,21 +222,13 @@ class VectorQuantizer(nn.Module):
         """No branch asks a tensor: one that skipped the broadcast would leave others waiting."""
         fair = self.count.mean()
         dead = self.count < self.restart * fair
-        found = _some_of(z, self.codebook_size)
+        found = some_of(z, self.codebook_size)
         if dist.is_available() and dist.is_initialized():
             dist.broadcast(found, src=0)
         rows = dead.unsqueeze(1)
         self.codebook.copy_(torch.where(rows, found, self.codebook))
         self.total.copy_(torch.where(rows, fair * found, self.total))
         self.count.copy_(torch.where(dead, fair, self.count))
-
-
-def _some_of(z: Tensor, n: int) -> Tensor:
-    """n of the vectors z [..., D], at random, each once if there are enough: [n, D]."""
-    z = z.detach().flatten(0, -2)
-    rounds = -(-n // len(z))
-    shuffled = [torch.randperm(len(z), device=z.device) for _ in range(rounds)]
-    return z[torch.cat(shuffled)[:n]]
 
 
 def _summed(t: Tensor) -> Tensor:
