@@ -50,6 +50,7 @@ RECORDS = (
         BITS,
         "error",
     ),
+    Record(f"{COLOUR} ten levels of differences", "photographs", None, "bits", BITS, "error"),
     Record("MNIST, bits, four levels, three minutes of a quiet core", "depth", "4", "images", SOME),
     Record(
         "MNIST, bits, one level under a flow, three minutes of a quiet core",
