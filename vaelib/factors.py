@@ -1,7 +1,4 @@
-"""Factors: what pictures that are drawn from known classes have in common, sprites and faces.
-
-Introduced in book/models/14_disentanglement.ipynb.
-"""
+"""Factors: what pictures that are drawn from known classes have in common, sprites and faces."""
 
 from typing import Any
 
