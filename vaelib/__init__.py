@@ -11,6 +11,7 @@ from . import (
     data,
     disentanglement,
     evaluate,
+    faces,
     likelihoods,
     nets,
     objectives,
@@ -19,6 +20,7 @@ from . import (
     predictability,
     priors,
     quantizers,
+    sprites,
 )
 from .callbacks import EarlyStopping
 from .check import check_model
@@ -65,6 +67,7 @@ __all__ = [
     "elbo",
     "evaluate",
     "explore",
+    "faces",
     "fit",
     "gaussian",
     "iwae",
@@ -84,6 +87,7 @@ __all__ = [
     "results",
     "save",
     "sliders",
+    "sprites",
     "stl",
     "table",
 ]

@@ -2,7 +2,7 @@
 
 `mnist`, `fashion_mnist` and `cifar10` look in the folder given, then in $VAELIB_DATA, then in the
 repository's `data/`, then in the user's cache, and download last. SHA-256 is checked before a byte
-is used.
+is used. `sprites` and `faces` are drawn when they are asked for, from factors that are known.
 """
 
 import gzip
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from .arrays import Images, binarize, dequantize
+from .faces import faces
+from .sprites import sprites
 
 # MNIST and Fashion-MNIST -----------------------------------------------------------------------
 
@@ -313,4 +315,13 @@ def _checked(path: Path, sha256: str) -> bytes:
     return content
 
 
-__all__ = ["Images", "binarize", "cifar10", "dequantize", "fashion_mnist", "mnist"]
+__all__ = [
+    "Images",
+    "binarize",
+    "cifar10",
+    "dequantize",
+    "faces",
+    "fashion_mnist",
+    "mnist",
+    "sprites",
+]
