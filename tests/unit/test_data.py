@@ -262,6 +262,68 @@ def test_a_whole_set_is_read_and_its_part_is_ours(tmp_path, monkeypatch):
     assert torch.equal(part.x, expected)  # of a set this small, all
 
 
+def test_the_faces_are_those_that_scikit_learn_has():
+    x, _ = vaelib.data.olivetti()
+    assert x.shape == (400, 1, 64, 64)
+    assert x.dtype == torch.uint8
+    # What fetch_olivetti_faces gives: the first values of the first face, and the mean.
+    floats = x.double() / 242
+    assert floats.max() == 1
+    assert floats[0, 0, 0, :3].tolist() == pytest.approx([0.30991736, 0.3677686, 0.41735536])
+    assert floats.mean().item() == pytest.approx(0.54704, abs=1e-5)
+    digest = hashlib.sha256(x.numpy().tobytes())
+    assert digest.hexdigest().startswith("a3f75007cc103363")
+
+
+def test_ten_faces_a_person_person_after_person():
+    _, y = vaelib.data.olivetti()
+    assert y.shape == (400, 3)
+    assert y.dtype == torch.int64
+    subject, eyeglasses, facial_hair = y.unbind(1)
+    assert torch.equal(subject, torch.arange(40).repeat_interleave(10))
+    assert eyeglasses.bincount().tolist() == [281, 119]
+    assert facial_hair.bincount().tolist() == [310, 90]
+    hair = facial_hair.view(40, 10)
+    assert (hair == hair[:, :1]).all()  # judged once a person
+    assert hair[:, 0].nonzero().flatten().tolist() == [6, 10, 13, 15, 16, 24, 25, 27, 36]
+    worn = eyeglasses.view(40, 10).sum(1)  # never by 25, always by 8
+    assert worn.bincount().tolist() == [25, 0, 1, 1, 0, 2, 0, 0, 3, 0, 8]
+    assert (eyeglasses * facial_hair).sum() == 41
+
+
+@pytest.fixture
+def olivetti_copy(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAELIB_DATA", str(tmp_path))
+    shutil.copytree(DATA / "olivetti", tmp_path / "olivetti")
+    return tmp_path / "olivetti"
+
+
+@pytest.mark.parametrize("name", ["faces.webp", "labels.npy"])
+def test_a_damaged_face_is_an_error_and_never_a_reason_to_look_further(olivetti_copy, name):
+    file = olivetti_copy / name
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: its SHA-256 is"):
+        vaelib.data.olivetti()
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"has no {name}; expected faces.webp and labels"):
+        vaelib.data.olivetti()
+
+
+def test_a_folder_that_is_given_comes_before_all_others(olivetti_copy, tmp_path):
+    given = tmp_path / "given"
+    (olivetti_copy / "labels.npy").write_bytes(b"no")
+    shutil.copytree(DATA / "olivetti", given / "olivetti")
+    assert torch.equal(vaelib.data.olivetti(given).y[:, 0].bincount(), torch.full((40,), 10))
+
+
+def test_without_the_faces_the_error_says_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(vaelib.data, "_places", lambda root: [tmp_path])
+    with pytest.raises(FileNotFoundError, match="not downloaded; .* copy .* set VAELIB_DATA"):
+        vaelib.data.olivetti()
+
+
 def test_dequantized_pixels_keep_their_value_and_stay_below_one():
     x = torch.arange(256, dtype=torch.uint8).repeat(200).view(-1, 1, 16, 16)
     state = torch.get_rng_state()
