@@ -226,24 +226,13 @@ def cifar10(root: str | Path | None = None, subset: bool = True) -> tuple[Images
 
 def _cifar10_mosaics(folder: Path, files: dict[str, str]) -> tuple[Images, Images]:
     """Read and check all of `files`, in their order: train's images and labels, then test's."""
-    from PIL import Image
-
     parts: list[Images] = []
     mosaics: list[Tensor] = []
-    for name, sha256 in files.items():
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} has no {name}; expected {', '.join(files)}: copy the missing one "
-                "there, or remove the folder to have vaelib look elsewhere."
-            )
-        content = io.BytesIO(_checked(folder / name, sha256))
+    for name, content in _contents(folder, files):
         if name.endswith(".webp"):
-            pixels = torch.from_numpy(np.array(Image.open(content).convert("RGB")))
-            tiles = pixels.unflatten(0, (-1, 32)).unflatten(2, (-1, 32))  # [rows, 32, 100, 32, 3]
-            mosaics.append(tiles.permute(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32))
+            mosaics.append(_tiles(content, 32, "RGB"))
         else:
-            labels = torch.from_numpy(np.load(content, allow_pickle=False)).long()
-            parts.append(Images(torch.cat(mosaics), labels))
+            parts.append(Images(torch.cat(mosaics), _labels(content)))
             mosaics = []
     train, test = parts
     return train, test
@@ -317,27 +306,46 @@ def olivetti(root: str | Path | None = None) -> Images:
         >>> len(train), len(test)
         (300, 100)
     """
-    from PIL import Image
-
-    folder, both = find("olivetti", root), " and ".join(OLIVETTI_FILES)
+    folder = find("olivetti", root)
     if folder is None:
+        both = " and ".join(OLIVETTI_FILES)
         raise FileNotFoundError(
             "The Olivetti faces are in none of the folders that vaelib looks in, and are not "
             f"downloaded; expected a folder olivetti with {both}: copy data/olivetti from a "
             f"checkout of the book to {cache(root) / 'olivetti'}, or set VAELIB_DATA to a folder "
             "that has it."
         )
-    for name in OLIVETTI_FILES:
+    (_, mosaic), (_, labels) = _contents(folder, OLIVETTI_FILES)
+    return Images(_tiles(mosaic, 64, "L"), _labels(labels))
+
+
+# Mosaics and labels ----------------------------------------------------------------------------
+
+
+def _contents(folder: Path, files: dict[str, str]) -> Iterator[tuple[str, io.BytesIO]]:
+    """The files of a folder, names and SHA-256, one after the other: there, and checked."""
+    *others, last = files
+    for name, sha256 in files.items():
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder} has no {name}; expected {both}: copy the missing one there, or remove "
-                "the folder to have vaelib look elsewhere."
+                f"{folder} has no {name}; expected {', '.join(others)} and {last}: copy the "
+                "missing one there, or remove the folder to have vaelib look elsewhere."
             )
-    mosaic, labels = (io.BytesIO(_checked(folder / f, sha)) for f, sha in OLIVETTI_FILES.items())
-    pixels = torch.from_numpy(np.array(Image.open(mosaic).convert("L")))
-    tiles = pixels.unflatten(0, (-1, 64)).unflatten(2, (-1, 64))  # [40, 64, 10, 64]
-    x = tiles.transpose(1, 2).reshape(-1, 1, 64, 64)
-    return Images(x, torch.from_numpy(np.load(labels, allow_pickle=False)).long())
+        yield name, io.BytesIO(_checked(folder / name, sha256))
+
+
+def _tiles(mosaic: io.BytesIO, size: int, mode: str) -> Tensor:
+    """A picture cut up, row by row: uint8 [N, C, size, size]."""
+    from PIL import Image
+
+    pixels = torch.from_numpy(np.array(Image.open(mosaic).convert(mode)))
+    height, width = pixels.shape[:2]
+    tiles = pixels.reshape(height // size, size, width // size, size, -1)
+    return tiles.permute(0, 2, 4, 1, 3).flatten(0, 1).contiguous()
+
+
+def _labels(content: io.BytesIO) -> Tensor:
+    return torch.from_numpy(np.load(content, allow_pickle=False)).long()
 
 
 # Where data are -------------------------------------------------------------------------------

@@ -198,7 +198,8 @@ def factor_vae_score(
     codes, factors = checked(codes, factors)
     spread = codes.std(0)
     codes = codes[:, spread > 0] / spread[spread > 0]
-    counts = torch.stack([_one_hot(f).sum(0)[f.unique(return_inverse=True)[1]] for f in factors.T])
+    classes = [f.unique(return_inverse=True, return_counts=True) for f in factors.T]
+    counts = torch.stack([many[place] for _, place, many in classes])  # of each example's class
     if not codes.numel() or counts.min() < 2:
         raise ValueError(
             f"There are {codes.shape[1]} latents that move and {int(counts.min())} examples of the "

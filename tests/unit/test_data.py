@@ -198,6 +198,12 @@ def test_cifar10_is_the_one_that_was_published():
     assert digest.hexdigest().startswith("4946cb5ae9a2c68e")
 
 
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+
+
 @pytest.fixture
 def cifar10_copy(tmp_path, monkeypatch):
     monkeypatch.setenv("VAELIB_DATA", str(tmp_path))
@@ -207,9 +213,7 @@ def cifar10_copy(tmp_path, monkeypatch):
 
 def test_a_damaged_cifar10_is_an_error_and_never_a_reason_to_look_further(cifar10_copy):
     file = cifar10_copy / "test_2000.webp"
-    content = bytearray(file.read_bytes())
-    content[1000] ^= 1
-    file.write_bytes(content)
+    flip_a_bit(file)
     with pytest.raises(ValueError, match=r"test_2000.webp is damaged: its SHA-256 is"):
         vaelib.data.cifar10()
     file.unlink()
@@ -301,9 +305,7 @@ def olivetti_copy(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["faces.webp", "labels.npy"])
 def test_a_damaged_face_is_an_error_and_never_a_reason_to_look_further(olivetti_copy, name):
     file = olivetti_copy / name
-    content = bytearray(file.read_bytes())
-    content[1000] ^= 1
-    file.write_bytes(content)
+    flip_a_bit(file)
     with pytest.raises(ValueError, match=rf"{name} is damaged: its SHA-256 is"):
         vaelib.data.olivetti()
     file.unlink()

@@ -41,26 +41,9 @@ def test_portraits_know_their_factors():
     assert images.x.amin() < 40 and images.x.amax() > 215  # the grey scale is used
 
 
-def test_a_seed_is_a_set_and_the_callers_random_state_stays():
-    before = torch.get_rng_state()
-    first = faces(20, seed=1)
-    assert torch.equal(first.x, faces(20, seed=1).x)
-    assert not torch.equal(first.y, faces(20, seed=2).y)
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_a_face_does_not_hang_on_those_beside_it():
     images = faces(19)  # more than a chunk
     assert torch.equal(draw(images.y[17:]), images.x[17:])
-
-
-def test_the_callers_default_dtype_changes_no_bit():
-    before = faces(20).x
-    torch.set_default_dtype(torch.float64)
-    try:
-        assert torch.equal(faces(20).x, before)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_small_ones_are_the_means_of_large_ones():
