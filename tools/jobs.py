@@ -2,7 +2,8 @@
 
 A tag whose last cell leaves a dictionary named `result` is the benchmark of that name. It is the
 cells that carry the tag; where one alone does, it is every cell up to that one. The tag `one-seed`
-beside it asks for the first seed only: for pictures, which are looked at and not averaged.
+beside it asks for the first seed only, for pictures, which are looked at and not averaged, and
+`five-seeds` for two more than the usual three, where the spread over seeds is the question.
 """
 
 import ast
@@ -15,7 +16,8 @@ from definitions import at_top
 from notebooks import ROOT, chapters, name_of, read, tagged
 
 SEEDS = (0, 1, 2)
-PLAIN = {"setup", "parameters", "imports", "hide-input", "opener", "cover", "explorer", "one-seed"}
+COUNTS = {"one-seed": 1, "five-seeds": 5}  # where a tag asks for another number of them
+PLAIN = {"setup", "parameters", "imports", "hide-input", "opener", "cover", "explorer", *COUNTS}
 FIGURE = re.compile(r"figure-[BC]\d+")
 
 
@@ -49,8 +51,9 @@ def jobs(root: Path = ROOT) -> dict[str, Path]:
 
 
 def seeds_of(name: str, path: Path) -> tuple[int, ...]:
-    last = tagged(read(path), name)[-1]
-    return SEEDS[:1] if "one-seed" in last.metadata.tags else SEEDS
+    tags = tagged(read(path), name)[-1].metadata.tags
+    counts = [COUNTS[tag] for tag in tags if tag in COUNTS]
+    return tuple(range(counts[0])) if counts else SEEDS
 
 
 def job_notebook(name: str, path: Path, seed: int = SEEDS[0]) -> nbformat.NotebookNode:

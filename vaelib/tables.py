@@ -7,7 +7,7 @@ import html
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -167,4 +167,23 @@ def interval(values: torch.Tensor) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-__all__ = ["Table", "interval", "plus_minus", "table"]
+def answer(values: torch.Tensor) -> Literal["yes", "no", "open"]:
+    """Is the mean of a few runs above zero? What its 95 % interval by Student's t says.
+
+    Args:
+        values: [runs], as for `interval`; subtract the threshold before.
+
+    Returns:
+        "yes" where the whole interval is above zero, "no" where it is below, else "open".
+
+    Example:
+        >>> import torch
+        >>> from vaelib.tables import answer
+        >>> answer(torch.tensor([0.3, 0.5, 0.4])), answer(torch.tensor([-0.3, 0.5, 0.4]))
+        ('yes', 'open')
+    """
+    _, low, high = interval(values)
+    return "yes" if low > 0 else "no" if high < 0 else "open"
+
+
+__all__ = ["Table", "answer", "interval", "plus_minus", "table"]

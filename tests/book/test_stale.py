@@ -252,12 +252,12 @@ def tagged(source, *tags):
     return new_code_cell(source, metadata={"tags": list(tags)})
 
 
-def benchmark_book(book, code):
+def benchmark_book(book, code, seeds="one-seed"):
     cells = [
         tagged('budget = "full"\nseed = 0', "parameters"),
         tagged("import vaelib", "long_run"),
         new_code_cell("aside = 1"),
-        tagged(code, "long_run", "one-seed"),
+        tagged(code, "long_run", seeds),
     ]
     path = book / "book/part/12_sample.ipynb"
     notebooks.write(new_notebook(cells=cells), path)
@@ -280,6 +280,12 @@ def test_a_benchmark_older_than_its_cells_or_its_code_is_named(book):
     change(book, "constants", "FACTOR = 4", "FACTOR = 2")
     benchmark_book(book, "result = {'seed': seed, 'x': vaelib.middle(2)}")
     assert stale.stale_benchmarks(book) == {"long_run": "the cells of 12_sample.ipynb changed"}
+
+
+@pytest.mark.parametrize("tag, seeds", [("one-seed", 1), ("five-seeds", 5), ("hide-input", 3)])
+def test_a_tag_says_how_many_seeds_a_benchmark_has(book, tag, seeds):
+    path = benchmark_book(book, "result = {'seed': seed}", tag)
+    assert jobs.seeds_of("long_run", path) == tuple(range(seeds))
 
 
 def test_the_benchmarks_of_the_book_are_those_whose_results_it_has():

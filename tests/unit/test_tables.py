@@ -7,7 +7,7 @@ import torch
 
 import vaelib
 from vaelib.results import kept
-from vaelib.tables import interval, plus_minus
+from vaelib.tables import answer, interval, plus_minus
 
 ROWS = [{"model": "VAE <small>", "nats": "-97.3"}, {"model": "PCA", "nats": "-205.1 ± 0.2"}]
 
@@ -84,6 +84,13 @@ def test_a_95_percent_interval_holds_the_mean_in_95_of_100_times(runs):
 def test_an_interval_wants_a_few_runs(shape):
     with pytest.raises(ValueError, match="2 to 10 of them"):
         interval(torch.zeros(shape))
+
+
+def test_an_answer_is_the_side_on_which_the_whole_interval_lies():
+    half = interval(torch.tensor([-1.0, 0.0, 1.0]))[2]  # of any three runs that far apart
+    for mean, said in [(half + 0.01, "yes"), (half - 0.01, "open"), (-half - 0.01, "no")]:
+        assert answer(mean + torch.tensor([-1.0, 0.0, 1.0])) == said
+    assert answer(torch.zeros(3)) == "open"
 
 
 def test_a_part_of_a_benchmark_is_made_once_where_a_folder_keeps_it(tmp_path, monkeypatch):
