@@ -1498,12 +1498,15 @@ vaelib.sliders(
 
 
 # %%
-def for_the_page(model, order):
-    """The same model, its latents in another order. A widget draws ink,
-    dark where a pixel is 1: so its decoder gives 1 less the grey."""
+def for_the_page(model, order, middle, spread):
+    """The same model, its latents in another order, 0 at `middle`, in
+    steps of `spread`. A widget draws ink, dark where a pixel is 1: so its
+    decoder gives 1 less the grey."""
     other = deepcopy(model)
     state = {k: v.clone() for k, v in model.state_dict().items()}
-    state["decoder.0.weight"] = state["decoder.0.weight"][:, order]
+    W = state["decoder.0.weight"]
+    state["decoder.0.bias"] += W @ middle  # z = 0 lies far from all codes
+    state["decoder.0.weight"] = (W * spread)[:, order]
     state["decoder.6.weight"] *= -1
     state["decoder.6.bias"] = 1 - state["decoder.6.bias"]
     other.load_state_dict(state)
@@ -1513,7 +1516,8 @@ def for_the_page(model, order):
 glasses, hair = share[:, :2].argmax(0).tolist()
 by_share = share.amax(1).argsort(descending=True).tolist()
 order = list(dict.fromkeys([glasses, hair, *by_share]))
-vaelib.explore(for_the_page(artist, order))
+middle = means(artist, sitter)[0]
+vaelib.explore(for_the_page(artist, order, middle, z.std(0)))
 
 
 # %% [markdown]
