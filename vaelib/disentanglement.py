@@ -6,6 +6,8 @@ factor, modularity and disentanglement one factor a latent, and the FactorVAE sc
 the stillest latent. None is 0 for a useless code of few examples: compare at equal N, and with the
 score of the same codes in another order. Those that fit a classifier or match columns are in
 `vaelib.predictability`.
+
+Introduced in book/models/14_disentanglement.ipynb.
 """
 
 import torch

@@ -4,6 +4,8 @@ Nothing but its factors differs between two faces, so what a latent dimension do
 Each pixel is traced back to the point of the turned head that it shows; features are drawn there,
 and so foreshorten by themselves. Grey is albedo times the light that falls on the normal, which
 bumps (nose, cheeks, sockets) tilt.
+
+Introduced in book/models/14_disentanglement.ipynb.
 """
 
 from typing import Any

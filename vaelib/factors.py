@@ -1,4 +1,7 @@
-"""Factors: what pictures that are drawn from known classes have in common, sprites and faces."""
+"""Factors: what pictures that are drawn from known classes have in common, sprites and faces.
+
+Introduced in book/models/14_disentanglement.ipynb.
+"""
 
 from typing import Any
 

@@ -2,6 +2,8 @@
 
 A code is [N, L], factors are int64 classes [N, F]; what is fitted to train is scored on test. The
 two packages are imported when a score first needs them.
+
+Introduced in book/models/14_disentanglement.ipynb.
 """
 
 import importlib

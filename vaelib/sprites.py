@@ -4,6 +4,8 @@ dSprites is all 737,280 combinations of six factors (Matthey, Higgins, Hassabis 
 https://github.com/google-deepmind/dsprites-dataset). Its file is not read here: the outlines below
 are fitted to 258 of its frames, where 257 come out the same and one differs by 2 pixels. Call a set
 drawn this way dSprites-like, not dSprites.
+
+Introduced in book/models/14_disentanglement.ipynb.
 """
 
 import math
